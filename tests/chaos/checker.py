@@ -14,7 +14,7 @@ import redis
 from streams.state.slices import Aggregate
 from streams.state.snapshot import slice_field
 from tests.chaos.truth import Counts, Truth
-from tests.support.oracle import readable
+from tests.support.oracle_counts import readable
 from tests.support.shelf import Shelf
 from tests.support.worker_process import State
 

@@ -18,16 +18,8 @@ from streams.events.watermark import Watermark
 from streams.state.limits import event_limits, thresholds_of
 from streams.state.slices import LEVELS, SliceId
 from tests.support.answers import hashed
-from tests.support.oracle import (
-    DUPLICATE,
-    Recount,
-    Row,
-    arrival_step_ms,
-    identity,
-    judge,
-    row_of,
-    told,
-)
+from tests.support.oracle import Recount, arrival_step_ms, identity, judge, row_of
+from tests.support.oracle_counts import DUPLICATE, Row, told
 
 READ_S = 60
 STEP_S = LEVELS[0].step_s

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from tests.support.exporter_state import samples_of, value
-from tests.support.oracle import DUPLICATE
+from tests.support.oracle_counts import DUPLICATE
 from tests.support.recounted import TARGETS, assert_recounted, logs_of, recounted
 from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.worker_process import (

@@ -7,7 +7,8 @@ import numpy as np
 from streams.events.columns import Columns, SeriesKey
 from streams.state.aggregation import record
 from streams.state.slices import Aggregate
-from tests.support.oracle import LIMITS, judge
+from tests.support.oracle import judge
+from tests.support.oracle_counts import LIMITS
 
 
 def parts_of(columns: Columns) -> list[tuple[int, Aggregate]]:

@@ -14,18 +14,22 @@ from typing import Any
 
 from tests.support.checks import not_none
 from tests.support.paths import ROOT
+from tests.support.programs import needs_programs
 from tests.support.servers import wait_until
 
 CONFIG = ROOT / "alerts" / "alertmanager" / "alertmanager.yml"
-
-
 TEMPLATES = CONFIG.parent / "templates" / "tokenpulse.tmpl"
-
-
 AMTOOL = shutil.which("amtool")
-
-
 SERVER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+needs_alertmanager = needs_programs(amtool=AMTOOL, alertmanager=SERVER)
+
+
+def amtool(*arguments: object) -> str:
+    """Return what amtool prints; it must succeed."""
+    command = [not_none(AMTOOL), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
 
 
 def readable(text: str, url: str = "http://127.0.0.1:9/hook") -> str:

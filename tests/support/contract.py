@@ -1,16 +1,16 @@
 """The event contract read record by record with the standard library, and no cleverness.
 
 `read_record` returns what a record counts as, or the reason for which it is rejected. Its time
-against the log is not judged here.
+against the log is not judged here. Values of single fields: contract_values.py.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
+
+from tests.support import contract_values as values
 
 CLIENT_CLASSES = (
     *("auth", "payment", "permission", "not_found", "invalid", "too_large", "policy"),
@@ -39,7 +39,6 @@ STATUS_CLASSES = {
     429: None,
     499: None,
 }
-DAY_MS = 86_400_000
 OUTCOMES = (
     *("success", "server_error", "timeout", "overloaded", "stream_error", "rate_limited"),
     *("client_error", "cancelled"),
@@ -53,10 +52,6 @@ TOKENS = (
     *("input_tokens", "cached_input_tokens", "cache_write_tokens"),
     *("output_tokens", "reasoning_tokens"),
 )
-FIRST_MS, LAST_MS = 1_420_070_400_000, 253_402_300_799_999  # 2015 to 9999
-RFC_3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
 STATUSES = {
     101: "success",
     0: "cancelled",
@@ -67,15 +62,10 @@ STATUSES = {
     503: "overloaded",
     529: "overloaded",
 }
-Faults = list[tuple[str, str]]
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 ESCAPED_BYTES = re.compile("[\udc80-\udcff]+")  # what Python reads bytes that are not UTF-8 as
 # NaN and Infinity, which JSON lacks, and ids that are no text; false, so that no error is found.
 NO_VALUE: tuple[()] = ()
-
-
-class Rejected(Exception):
-    """The reason for which a record is rejected."""
 
 
 def read_record(
@@ -84,30 +74,30 @@ def read_record(
     """Return the row of a record as a dictionary, or the reason for which it is rejected."""
     try:
         return _row(_event(value, max_bytes), input_limits)
-    except Rejected as rejected:
+    except values.Rejected as rejected:
         return str(rejected)
 
 
 def _event(value: bytes | None, max_bytes: int) -> dict[str, Any]:
     """Return the fields of a record that are not null."""
     if not value:
-        raise Rejected("empty")
+        raise values.Rejected("empty")
     if len(value) > max_bytes:
-        raise Rejected("too_large")
+        raise values.Rejected("too_large")
     if _depth(value) > 256:
-        raise Rejected("too_deep")
+        raise values.Rejected("too_deep")
     try:
         event = json.loads(
             value.decode(errors="surrogateescape"),
             parse_constant=lambda _: NO_VALUE,
-            parse_float=_Number,
+            parse_float=values.Number,
         )
     except (ValueError, RecursionError):
-        raise Rejected("not_json") from None
+        raise values.Rejected("not_json") from None
     if not isinstance(event, dict):
-        raise Rejected("bad_type")
+        raise values.Rejected("bad_type")
     if LONE_SURROGATE.search(str(event.get("request_id", ""))):
-        raise Rejected("not_json")  # two ids would become one
+        raise values.Rejected("not_json")  # two ids would become one
     event = {key: _text(key, held) for key, held in event.items()}
     return {key: held for key, held in event.items() if held is not None}
 
@@ -145,19 +135,19 @@ def _depth(value: bytes) -> int:
 
 
 def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
-    faults: Faults = []
-    _check_id(given.get("request_id"))
-    ended_at_ms = _time_ms(given.get("ended_at"))
-    labels = {name: _label(name, given.get(name), faults) for name in LABELS}
-    customer = _customer(given.get("customer_id"), faults)
-    flags = {name: _flag(name, given.get(name), faults) for name in FLAGS}
-    served_from = _choice("served_from", given, ("model", "response_cache"), faults)
-    _trace(given.get("trace_id"), faults)
-    outcome = _choice("outcome", given, OUTCOMES, faults)
-    status, error = _status(given, faults), _error(given, faults)
-    error_class = _choice("error_class", given, ERROR_CLASSES, faults)
-    ending = _choice("ending", given, ENDINGS, faults)
-    _check_attempt_of(given.get("attempt_of"), faults)
+    faults: values.Faults = []
+    values.check_id(given.get("request_id"))
+    ended_at_ms = values.time_ms(given.get("ended_at"))
+    labels = {name: values.label(name, given.get(name), faults) for name in LABELS}
+    customer = values.customer(given.get("customer_id"), faults)
+    flags = {name: values.flag(name, given.get(name), faults) for name in FLAGS}
+    served_from = values.choice("served_from", given, ("model", "response_cache"), faults)
+    values.check_trace(given.get("trace_id"), faults)
+    outcome = values.choice("outcome", given, OUTCOMES, faults)
+    status, error = values.status(given, faults), values.has_error(given, faults)
+    error_class = values.choice("error_class", given, ERROR_CLASSES, faults)
+    ending = values.choice("ending", given, ENDINGS, faults)
+    values.check_attempt_of(given.get("attempt_of"), faults)
     if outcome is None:
         outcome = _outcome_without(status, error, error_class, ending, faults)
     if outcome == "success" and ending is not None:
@@ -167,9 +157,11 @@ def _row(given: dict[str, Any], input_limits: Sequence[int]) -> dict[str, Any]:
     is_wrong = ("requested_service_tier", "bad_type") in faults
     asked = given.get("requested_service_tier") not in (None, "") and not is_wrong
     probe = flags["probe"] is True
-    tokens = {name: _tokens(name, given.get(name), faults) for name in (*TOKENS, "total_tokens")}
-    ttft = _latency("ttft_ms", given.get("ttft_ms"), faults)
-    duration = _latency("duration_ms", given.get("duration_ms"), faults)
+    tokens = {
+        name: values.tokens(name, given.get(name), faults) for name in (*TOKENS, "total_tokens")
+    }
+    ttft = values.latency("ttft_ms", given.get("ttft_ms"), faults)
+    duration = values.latency("duration_ms", given.get("duration_ms"), faults)
     _check_parts(tokens, faults)
     if ttft is not None and duration is not None and ttft > duration:
         if ttft - duration <= max(1, duration / 1_000) + 1e-6:
@@ -224,162 +216,20 @@ def _length_class(input_tokens: int | None, limits: Sequence[int]) -> str:
     return " ".join(above + below)
 
 
-class _Number(float):
-    """A number written with a fraction or an exponent, and how it was written."""
-
-    def __new__(cls, text: str) -> "_Number":
-        number = super().__new__(cls, text)
-        number.text = text
-        return number
-
-    text: str
-
-
-def _whole(value: object) -> int | None:
-    """Return an integer, also one written as 12.0."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, _Number):
-        return int(value) if value.is_integer() and abs(value) <= 2**53 else None
-    return value if isinstance(value, int) else None
-
-
-def _check_id(value: object) -> None:
-    if value is None:
-        raise Rejected("missing_field")
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Rejected("bad_type")
-    if value == "":
-        raise Rejected("out_of_range")
-
-
-def _time_ms(value: object) -> int:
-    if value is None:
-        raise Rejected("missing_field")
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Rejected("bad_type")
-    time_ms = _written_time_ms(value) if isinstance(value, str) else value
-    if not FIRST_MS <= time_ms <= LAST_MS:
-        raise Rejected("out_of_range")
-    return time_ms
-
-
-def _written_time_ms(text: str) -> int:
-    if (match := RFC_3339.fullmatch(text)) is None:
-        raise Rejected("bad_type")
-    date, minute, second, fraction, zone = match.groups()
-    month, day = map(int, date.split("-")[1:])
-    hour, minutes = map(int, minute.split(":"))
-    zone_hour, zone_minutes = map(int, zone[1:].split(":")) if len(zone) > 1 else (0, 0)
-    fits = 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minutes < 60
-    if not fits or int(second) > 60 or zone_hour > 23 or zone_minutes > 59:
-        raise Rejected("bad_type")
-    leap = second == "60"
-    try:
-        text = f"{date}T{minute}:{'59' if leap else second}{zone.upper()}"
-        moment = datetime.fromisoformat(text) - datetime(1970, 1, 1, tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise Rejected("out_of_range") from None
-    return int(moment.total_seconds()) * 1_000 + 1_000 * leap + int(((fraction or "") + "000")[:3])
-
-
-def _label(name: str, value: object, faults: Faults) -> str:
-    if value is None or value == "":
-        return "unknown"
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        faults.append((name, "bad_type"))
-        return "unknown"
-    text = value.text if isinstance(value, _Number) else str(value)
-    label = re.sub("[^A-Za-z0-9._:/@ -]", "_", text)
-    has_no_letter = label != text and not re.search("[A-Za-z]", label)
-    if len(label) > 96 or label == "__other__" or has_no_letter:
-        label = label[:87] + "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
-    if label != value:
-        faults.append((name, "renamed"))
-    return label
-
-
-def _customer(value: object, faults: Faults) -> str:
-    if value is None or value == "":
-        return "unknown"
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        faults.append(("customer_id", "bad_type"))
-        return "unknown"
-    text = value.text if isinstance(value, _Number) else str(value)
-    if isinstance(value, _Number) and (whole := _whole(value)) is not None:
-        text = str(whole)
-    if len(text.encode()) > 512:
-        faults.append(("customer_id", "out_of_range"))
-        return "unknown"
-    if text == "__other__":
-        faults.append(("customer_id", "renamed"))
-        return text + "-" + hashlib.sha256(text.encode()).hexdigest()[:8]
-    return text
-
-
-def _flag(name: str, value: object, faults: Faults) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        faults.append((name, "bad_type"))
-        return None
-    return value
-
-
-def _choice(
-    name: str, given: dict[str, Any], choices: tuple[str, ...], faults: Faults
-) -> str | None:
-    value = given.get(name)
-    if value is None or value in choices:
-        return value
-    faults.append((name, "out_of_range" if isinstance(value, str) else "bad_type"))
-    return None
-
-
-def _trace(value: object, faults: Faults) -> None:
-    if value is not None and not (isinstance(value, str) and 1 <= len(value) <= 128):
-        faults.append(("trace_id", "out_of_range" if isinstance(value, str) else "bad_type"))
-
-
-def _status(given: dict[str, Any], faults: Faults) -> int | None:
-    value = given.get("status_code")
-    if isinstance(value, str) and re.fullmatch("[0-9]{1,3}", value):
-        faults.append(("status_code", "bad_type"))
-        return int(value)
-    whole = _whole(value)
-    if whole is None:
-        if value is not None:
-            faults.append(("status_code", "bad_type"))
-        return None
-    if not 0 <= whole <= 999:
-        faults.append(("status_code", "out_of_range"))
-        return None
-    return whole
-
-
-def _error(given: dict[str, Any], faults: Faults) -> bool:
-    value = given.get("error")
-    if value is not None and not isinstance(value, str):
-        faults.append(("error", "bad_type"))
-    return bool(value)
-
-
-def _check_attempt_of(value: object, faults: Faults) -> None:
-    if value is None or (
-        isinstance(value, str | int) and not isinstance(value, bool) and value != ""
-    ):
-        return
-    faults.append(("attempt_of", "out_of_range" if value == "" else "bad_type"))
-
-
 def _outcome_without(
-    status: int | None, error: bool, error_class: str | None, ending: str | None, faults: Faults
+    status: int | None,
+    error: bool,
+    error_class: str | None,
+    ending: str | None,
+    faults: values.Faults,
 ) -> str:
     """Return the outcome of a record that gives none."""
     try:
         if status is not None:
             return _outcome_of(status, error)
         wrong = dict(reversed(faults))
-        raise Rejected(wrong.get("outcome") or wrong.get("status_code") or "missing_field")
-    except Rejected:
+        raise values.Rejected(wrong.get("outcome") or wrong.get("status_code") or "missing_field")
+    except values.Rejected:
         if ending is not None:
             return FAILED_ENDINGS.get(ending, "success")
         if error_class is None:
@@ -388,7 +238,7 @@ def _outcome_without(
 
 
 def _class_of(
-    outcome: str, status: int | None, error_class: str | None, faults: Faults
+    outcome: str, status: int | None, error_class: str | None, faults: values.Faults
 ) -> str | None:
     fitting = {
         "client_error": CLIENT_CLASSES,
@@ -405,11 +255,11 @@ def _class_of(
 
 
 def _visible(
-    given: dict[str, Any], ttft: float | None, duration: float | None, faults: Faults
+    given: dict[str, Any], ttft: float | None, duration: float | None, faults: values.Faults
 ) -> float | None:
     """Return the time of the first visible token, which is between TTFT and duration."""
     name = "first_visible_token_ms"
-    visible = _latency(name, given.get(name), faults)
+    visible = values.latency(name, given.get(name), faults)
     if visible is not None and duration is not None and visible > duration:
         if visible - duration > max(1, duration / 1_000) + 1e-6:
             faults.append((name, "inconsistent"))
@@ -429,37 +279,11 @@ def _outcome_of(status: int, error: bool) -> str:
     if status // 100 == 2:
         return "stream_error" if error else "success"
     if status // 100 not in (3, 4, 5):
-        raise Rejected("out_of_range")
+        raise values.Rejected("out_of_range")
     return "server_error" if status // 100 == 5 else "client_error"
 
 
-def _tokens(name: str, value: object, faults: Faults) -> int | None:
-    whole = _whole(value)
-    if whole is None:
-        if value is not None:
-            faults.append((name, "bad_type"))
-        return None
-    if whole == -1:
-        return None
-    if not 0 <= whole <= 10**12:
-        faults.append((name, "out_of_range"))
-        return None
-    return whole
-
-
-def _latency(name: str, value: object, faults: Faults) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | None):
-        faults.append((name, "bad_type"))
-        return None
-    if value is None or value == -1:
-        return None
-    if not 0 <= value <= 7 * DAY_MS:
-        faults.append((name, "out_of_range"))
-        return None
-    return float(value)
-
-
-def _check_parts(tokens: dict[str, int | None], faults: Faults) -> None:
+def _check_parts(tokens: dict[str, int | None], faults: values.Faults) -> None:
     given, output = tokens["input_tokens"], tokens["output_tokens"]
     wholes = {
         "cached_input_tokens": given,
@@ -482,7 +306,7 @@ def _add_latencies(
     stream: bool | None,
     ttft: float | None,
     duration: float | None,
-    faults: Faults,
+    faults: values.Faults,
 ) -> None:
     row["streamed"] = stream is True
     if duration is not None:

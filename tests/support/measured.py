@@ -5,7 +5,7 @@ from typing import Any
 
 from streams.events.fields import CLIENT_CLASSES, ELIGIBLE, ENDINGS, OUTCOMES
 from streams.state.slices import KNOWN, LATENCIES, TOKENS
-from tests.support.oracle import Row, nearest_rank
+from tests.support.oracle_counts import Row, nearest_rank
 
 PERCENTS = {"p50": 50, "p90": 90, "p95": 95, "p99": 99, "max": 100}
 

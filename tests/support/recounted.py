@@ -10,7 +10,8 @@ from streams.config.settings import Settings
 from streams.state.limits import event_limits, name_limits
 from streams.state.registry import customer_hasher
 from streams.state.slices import Aggregate
-from tests.support.oracle import LIMITS, Named, named, readable, recount
+from tests.support.oracle import Named, named, recount
+from tests.support.oracle_counts import LIMITS, readable
 from tests.support.servers import Broker
 from tests.support.shelf import Shelf
 from tests.support.worker_process import State

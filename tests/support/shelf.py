@@ -22,7 +22,8 @@ from streams.state.snapshot import (
     slice_field,
 )
 from streams.state.windows import kept_step_s
-from tests.support.oracle import LIMITS, judge, readable
+from tests.support.oracle import judge
+from tests.support.oracle_counts import LIMITS, readable
 
 HASHED = customer_hasher(b"a key of the tests, 24 b")
 EDGES = export_edges(LIMITS)

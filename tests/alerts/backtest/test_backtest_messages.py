@@ -17,16 +17,14 @@ from alerts.backtest.report import lines, report
 from slo.alert_state import SampleKey
 from streams.errors import ConfigError
 from tests.support.alertmanager import (
-    AMTOOL,
     CONFIG,
-    SERVER,
     TEMPLATES,
     Alertmanager,
     canonical,
+    needs_alertmanager,
     readable,
 )
 from tests.support.backtests import backtested, policy, steady, ttft
-from tests.support.programs import needs_programs
 from tests.support.servers import wait_until
 
 SEVEN_S = 1_767_571_200 + 7 * 3_600  # Monday 2026-01-05, when the digests are sent
@@ -221,7 +219,7 @@ def _grouped(groups: list[tuple[str, Labels, list[Labels]]]) -> list[str]:
     )
 
 
-@needs_programs(amtool=AMTOOL, alertmanager=SERVER)
+@needs_alertmanager
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_alertmanager_groups_and_silences_the_same_alerts(
     alertmanager: Alertmanager, seed: int

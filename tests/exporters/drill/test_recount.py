@@ -17,7 +17,8 @@ from streams.events.fields import ELIGIBLE
 from streams.state import histogram
 from tests.support.drill_pages import answers, chart_values
 from tests.support.exporter_state import NOW_S, StateWriter, event, some_events, token_of
-from tests.support.oracle import Row, row_of
+from tests.support.oracle import row_of
+from tests.support.oracle_counts import Row
 
 DAY_S = 86_400
 EVENTS = sorted(

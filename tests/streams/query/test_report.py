@@ -15,7 +15,8 @@ from streams.query.report_schema import json_schema
 from streams.state.slices import Aggregate
 from streams.store.reader import PartitionView
 from tests.support.measured import agrees, faults_of_rows, must
-from tests.support.oracle import Row, named, recount
+from tests.support.oracle import named, recount
+from tests.support.oracle_counts import Row
 from tests.support.shelf import (
     CUTS,
     DAY_S,

@@ -17,7 +17,8 @@ from streams.state.slices import Aggregate
 from streams.state.tables import Table
 from tests.support.aggregates import counted
 from tests.support.event_samples import EVENT, NOW, raw
-from tests.support.oracle import readable, recount
+from tests.support.oracle import recount
+from tests.support.oracle_counts import readable
 from tests.support.paths import ROOT
 
 CASE = ROOT.parent / "shared" / "cases" / "07-retries-fallback" / "own-ids.jsonl"

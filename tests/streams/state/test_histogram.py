@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streams.state import histogram
 from streams.state.slices import Aggregate, unpack_histograms
-from tests.support.oracle import bucket, nearest_rank
+from tests.support.oracle_counts import bucket, nearest_rank
 from tests.support.shelf import NOON, plain, shelf_after
 
 QUICK = settings(max_examples=60, deadline=None)

@@ -11,7 +11,8 @@ from streams.state.measures import by_customer_model, by_series, whole, without_
 from streams.state.slices import Aggregate, rejection_counts
 from tests.support.aggregates import counted
 from tests.support.measured import agrees, faults_of_rows, must
-from tests.support.oracle import Row, judge, nearest_rank, recount
+from tests.support.oracle import judge, recount
+from tests.support.oracle_counts import Row, nearest_rank
 from tests.support.shelf import LOGS, NOON, plain
 
 QUICK = settings(max_examples=60, deadline=None)

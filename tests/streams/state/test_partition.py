@@ -14,7 +14,8 @@ from streams.state.registry import NameLimits
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.state.snapshot import Meta, slice_field
 from streams.state.windows import ROLLING_S, cover, rolling
-from tests.support.oracle import LIMITS, judge, named, readable, recount, told
+from tests.support.oracle import judge, named, recount
+from tests.support.oracle_counts import LIMITS, readable, told
 from tests.support.shelf import (
     CUTS,
     DAY_S,

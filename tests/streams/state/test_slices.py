@@ -14,7 +14,8 @@ from streams.state.edges import EVERYTHING_US, export_edges
 from streams.state.slices import LEVELS, Aggregate, Thresholds, rejection_counts
 from streams.state.tables import Table
 from tests.support.aggregates import counted, parts_of
-from tests.support.oracle import LIMITS, judge, readable, recount, told
+from tests.support.oracle import judge, recount
+from tests.support.oracle_counts import LIMITS, readable, told
 from tests.support.shelf import HOUR_S, LOGS, NOON, plain
 
 QUICK = settings(max_examples=50, deadline=None)

@@ -18,7 +18,7 @@ from streams.state.slices import (
     rejections_by_reason,
 )
 from streams.worker.deduplication import ArrivalWindow, deduplicate
-from tests.support import oracle
+from tests.support import oracle, oracle_counts
 from tests.support.aggregates import parts_of
 from tests.support.event_samples import EVENT, NOW, judge, raw, rows
 from tests.support.oracle import is_duplicate
@@ -234,7 +234,7 @@ def test_a_duplicate_is_counted_as_one_and_as_nothing_else(
         [*(part for _, part in parts), rejection_counts({}, len(apart.duplicates_ms))]
     )
     expected = oracle.recount(log, window_ms=300).everything()
-    assert oracle.readable(aggregate, columns.series, columns.customers) == expected
+    assert oracle_counts.readable(aggregate, columns.series, columns.customers) == expected
 
 
 def test_duplicates_are_tallied_beside_the_reasons() -> None:

@@ -1,0 +1,59 @@
+"""CloudEvents and Langfuse: events and observations that other products store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support.shipped_mappings import END_MS, NATIVE, event, mapped, needs_payloads
+
+
+def test_cloudevents_lend_their_id_subject_and_time_to_the_event() -> None:
+    envelope = {
+        "specversion": "1.0",
+        "id": "7",
+        "source": "gateway",
+        "subject": "red",
+        "time": "2026-11-20T10:00:02Z",
+    }
+    data = {"model": "m", "status_code": 429, "usage": {"prompt_tokens": 5}}
+    expected = {
+        "request_id": "gateway/7",
+        "ended_at": END_MS,
+        "model": "m",
+        "customer_id": "red",
+        "outcome": "rate_limited",
+        "status_code": 429,
+        "input_tokens": 5,
+    }
+    assert event("cloudevents", {**envelope, "data": data}) == expected
+    assert event("cloudevents", {**envelope, "data": json.dumps(data)}) == expected
+
+
+@needs_payloads
+def test_metering_events_of_openmeter_are_successes() -> None:
+    for path in Path(NATIVE / "cloudevents-openmeter").glob("*.json"):
+        assert event("cloudevents", json.loads(path.read_text()))["outcome"] == "success"
+
+
+def langfuse(usage: dict[str, int], **changes: Any) -> dict[str, Any]:
+    return {
+        "id": "o1",
+        "type": "GENERATION",
+        "startTime": "2026-11-20T10:00:00.000Z",
+        "completionStartTime": "2026-11-20T10:00:00.500Z",
+        "endTime": "2026-11-20T10:00:02.000Z",
+        "model": "m",
+        "usageDetails": usage,
+        **changes,
+    }
+
+
+def test_langfuse_usage_has_the_cache_beside_the_input_or_within_it() -> None:
+    beside = {"input": 100, "input_cached_tokens": 50, "output": 10, "total": 160}
+    within = {**beside, "total": 110}
+    assert event("langfuse", langfuse(beside))["input_tokens"] == 150
+    assert event("langfuse", langfuse(within))["input_tokens"] == 100
+    assert event("langfuse", langfuse(within))["ttft_ms"] == 500
+    failed = langfuse(within, level="ERROR", statusMessage="Error code: 429 - slow down")
+    assert event("langfuse", failed)["outcome"] == "rate_limited"
+    assert mapped("langfuse", langfuse(within, type="SPAN")).skipped == 1
