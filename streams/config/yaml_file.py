@@ -80,6 +80,14 @@ class _Constructor(SafeConstructor):
             return True
         raise _ValueProblem(None, None, problem, key_node.start_mark)
 
+    def construct_yaml_str(self, node: Any) -> str:
+        """Return a text. Raises _ValueProblem for half a surrogate pair, which no file can hold."""
+        text: str = super().construct_yaml_str(node)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            problem = "the text has half a surrogate pair; write the character itself"
+            raise _ValueProblem(None, None, problem, node.start_mark)
+        return text
+
     def construct_yaml_int(self, node: Any) -> int:
         """Return a whole number. Raises _ValueProblem for more digits than Python converts."""
         digits = self.construct_scalar(node)
@@ -125,6 +133,7 @@ class _ExactConstructor(_Constructor):
 
 
 _Constructor.add_constructor(f"{_TAG}int", _Constructor.construct_yaml_int)
+_Constructor.add_constructor(f"{_TAG}str", _Constructor.construct_yaml_str)
 _ExactConstructor.add_constructor(f"{_TAG}float", _ExactConstructor.decimal)
 
 

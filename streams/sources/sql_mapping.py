@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import msgspec
@@ -24,6 +24,8 @@ from streams.sources.rows import Row
 from streams.sources.sql_columns import ResultColumns
 from streams.sources.sql_engine import TIME_LIMIT_S, QueryStopped, SqlEngine
 from streams.sources.sql_text import text_literal
+
+_Value = TypeVar("_Value")
 
 # Comments `-- key: value` before the SELECT: how a file is read, and a line for people.
 OPTION = re.compile(r"--\s*(about|format|rows|delimiter|columns|required|optional):\s*(.+?)\s*$")
@@ -265,7 +267,12 @@ def _file_options(options: dict[str, str]) -> FileOptions:
     columns, required, optional = (
         _names(name, options.pop(name, "")) for name in ("columns", "required", "optional")
     )
-    return FileOptions(columns=columns or None, required=required, optional=optional, **options)
+    rows = options.pop("rows", None)
+    if rows is not None and rows.startswith('"'):
+        rows = _decode_option("rows", rows, str, 'a.b or "a.b"')
+    return FileOptions(
+        columns=columns or None, required=required, optional=optional, rows=rows, **options
+    )
 
 
 def _names(option: str, text: str) -> tuple[str, ...]:
@@ -275,18 +282,24 @@ def _names(option: str, text: str) -> tuple[str, ...]:
     """
     if not text.startswith("["):
         return tuple(part.strip() for part in text.split(",")) if text else ()
+    return _decode_option(option, text, tuple[str, ...], 'a, b or ["a, b"]')
+
+
+def _decode_option(option: str, text: str, kind: type[_Value], example: str) -> _Value:
+    """Return the value of an option that is written as JSON. Raises SqlMappingError."""
     try:
-        return msgspec.json.decode(text, type=tuple[str, ...])
+        return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
         raise SqlMappingError(
-            f'{option}: no JSON list of names: {error}; write a, b or ["a, b"]'
+            f"{option}: no JSON text or list: {error}; write {example}"
         ) from error
 
 
 def _options(sql: str) -> dict[str, str]:
     """Return the options in the comments before the SELECT."""
     options: dict[str, str] = {}
-    for line in sql.splitlines():
+    # A comment of SQL ends at these only: `splitlines` knows more.
+    for line in re.split(r"[\r\n]", sql):
         if line.strip() and not line.startswith("--"):
             break
         if match := OPTION.match(line):

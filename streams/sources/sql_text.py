@@ -78,7 +78,11 @@ def number_literal(value: float) -> str:
 
 def text_literal(text: str) -> str:
     """Return a text as SQL."""
-    return "'" + text.replace("'", "''") + "'"
+    quoted = "'" + text.replace("'", "''") + "'"
+    # The lines of a query are indented, which must not change a text of several lines.
+    if "\n" in quoted:
+        quoted = "E" + quoted.replace("\\", "\\\\").replace("\n", "\\n")
+    return quoted
 
 
 def text_literals(texts: Sequence[str]) -> str:

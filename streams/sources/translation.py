@@ -40,7 +40,7 @@ def _comments(mapping: Mapping, query: "_Query") -> list[str]:
     comments = {
         "about": " ".join(mapping.about.split()),
         "format": mapping.format,
-        "rows": mapping.rows or "",
+        "rows": _path(mapping.rows or ""),
     }
     if mapping.format == "csv":
         comments["delimiter"] = f"'{mapping.csv.delimiter}'"
@@ -53,9 +53,15 @@ def _comments(mapping: Mapping, query: "_Query") -> list[str]:
 
 def _name_list(names: Sequence[str]) -> str:
     text = ", ".join(names)
-    # Names with commas are a JSON list.
-    is_plain = not text.startswith("[") and [part.strip() for part in text.split(",")] == [*names]
-    return text if is_plain or not names else json.dumps(names, ensure_ascii=False)
+    # Names with commas, or with characters such as a line end, are a JSON list.
+    is_list = not text.startswith("[") and [part.strip() for part in text.split(",")] == [*names]
+    is_plain = is_list and text.isprintable()
+    return text if is_plain or not names else json.dumps(names, ensure_ascii=not text.isprintable())
+
+
+def _path(text: str) -> str:
+    is_plain = text.isprintable() and text.strip() == text and not text.startswith('"')
+    return text if is_plain else json.dumps(text)
 
 
 class _Query:

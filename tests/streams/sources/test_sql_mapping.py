@@ -258,7 +258,7 @@ def test_options_are_comments_before_the_select() -> None:
 
 @pytest.mark.parametrize("text", ["[prompt], at", "[1, 2]", '["a"'])
 def test_names_that_are_no_list_are_an_error_of_the_mapping(text: str) -> None:
-    with pytest.raises(SqlMappingError, match="columns: no JSON list of names"):
+    with pytest.raises(SqlMappingError, match="columns: no JSON text or list"):
         SqlMapping(f"-- format: csv\n-- columns: {text}\n" + SELECT.format(more=""), "m")
 
 

@@ -78,6 +78,29 @@ def test_names_with_commas_of_a_table_without_header_are_kept(read: Callable[...
     assert [row.event["input_tokens"] for row in read("1;12\n2;13\n", mapping)] == [12, 13]
 
 
+ODD = ["a\nb", "a\r\nb", "a\x1cb", "a\u2028b", "a\x00b", "a\tb", 'a"b', "a, b", "[a", "\u00e9\n"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_column_or_path_whose_name_has_any_characters_is_found(
+    read: Callable[..., Any], name: str
+) -> None:
+    mapping = SIMPLE.replace("input_tokens: input", f"input_tokens: {json.dumps(name)}")
+    quoted = name.replace('"', '""')
+    # The reader of CSV removes blanks around a name.
+    if name == name.strip():
+        [row] = read(f'at,"{quoted}"\n1,12\n', mapping)
+        assert row.event["input_tokens"] == 12
+    rows = mapping.replace("format: csv", f"format: json\nrows: {json.dumps(name)}")
+    [row] = read(json.dumps({name: [{"at": 1, name: 12}]}), rows, "rows.json")
+    assert row.event["input_tokens"] == 12
+
+
+def test_a_text_of_several_lines_stays_as_it_is(field: Callable[..., Any]) -> None:
+    template = json.dumps("{a}\n  it's \\n\r\n{a}")
+    assert field(f"{{template: {template}}}", {"a": "x"}, name="error") == ["x\n  it's \\n\r\nx"]
+
+
 EPOCH = (
     "time: {column: at, kind: epoch, unit: s, marks: end}\n"
     "fields:\n  outcome: {constant: success}\n"
