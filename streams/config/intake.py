@@ -15,7 +15,7 @@ class IntakeSource(Section):
     # `events`, `otlp_proto`, `otlp_json`, a shipped mapping or the path of one in SQL
     format: str
     profile: str = "auto"  # of spans
-    # of the records, before their format: `confluent_...` takes the schema id off (confluent.md)
+    # of the records: `confluent_...` ones name a schema (schema-registry.md)
     encoding: Literal["plain", "confluent_avro", "confluent_json", "confluent_protobuf"] = "plain"
 
     @model_validator(mode="after")
@@ -47,7 +47,7 @@ class Intake(Section):
         (),
         description="Topics whose records become events, each with `topic`, `format` (`events`, "
         "`otlp_proto`, `otlp_json`, or a mapping), for spans `profile` (intake.md), and for "
-        "records of Confluent's serialisers `encoding` (sources/confluent.md).",
+        "records of Confluent's serialisers `encoding` (schema-registry.md).",
     )
     customer_attributes: tuple[str, ...] = Field(
         (),

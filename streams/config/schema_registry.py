@@ -35,7 +35,7 @@ class SchemaFile(Section):
 
 
 class SchemaRegistry(Section):
-    """Where the intake finds the schemas of Avro and Protobuf records (sources/confluent.md)."""
+    """Where the intake finds the schemas of Avro and Protobuf records (schema-registry.md)."""
 
     url: Annotated[str, AfterValidator(_address)] | None = Field(
         None,

@@ -19,7 +19,7 @@ from streams.intake.conversion import Converted, Converter, PartPlace, RejectedP
 from streams.sources.sql_mapping import Record
 
 MALFORMED = "malformed"
-_FIX = "check the record, and `encoding` of its topic (docs/sources/confluent.md)"
+_FIX = "check the record, and `encoding` of its topic (docs/schema-registry.md)"
 _NEED_SCHEMAS = (AVRO, PROTOBUF)
 # From this size on, a batch is decoded in a thread, so that the loop answers requests meanwhile.
 _LARGE_BYTES = 262_144

@@ -122,15 +122,17 @@ CREATE MACRO error_outcome(e) AS CASE
     WHEN regexp_matches(e, '(?i)Error code: \d{3}')
         THEN status_outcome(regexp_extract(e, '(?i)Error code: (\d{3})', 1)::INTEGER)
     WHEN regexp_matches(e, '^[1-5]\d\d$') THEN status_outcome(try_cast(e AS INTEGER))
-    WHEN regexp_matches(e, '(?i)ratelimit|rate_limit|toomanyrequests|throttl|quota')
+    -- 429 Too Many Requests
+    WHEN regexp_matches(e, '^[45]\d\d\b') THEN status_outcome(left(e, 3)::INTEGER)
+    WHEN regexp_matches(e, '(?i)rate.?limit|too.?many.?requests|throttl|quota')
         THEN 'rate_limited'
     WHEN regexp_matches(e, '(?i)timeout|timed out|deadlineexceeded') THEN 'timeout'
-    WHEN regexp_matches(e, '(?i)overloaded|serviceunavailable|service_unavailable')
+    WHEN regexp_matches(e, '(?i)overloaded|service.?unavailable')
         THEN 'overloaded'
     WHEN regexp_matches(e, '(?i)cancel|generatorexit|clientdisconnect|abort') THEN 'cancelled'
     WHEN regexp_matches(e, '(?i)streamerror|incompleteread|remoteprotocol') THEN 'stream_error'
-    WHEN regexp_matches(e, '(?i)badrequest|invalid_request|authentication|permissiondenied'
-                        || '|accessdenied|notfound|unprocessable|contentpolicy|validation')
+    WHEN regexp_matches(e, '(?i)bad.?request|invalid.?request|authentication|permission.?denied'
+                        || '|access.?denied|not.?found|unprocessable|content.?policy|validation')
         THEN 'client_error'
     ELSE 'server_error'
 END;

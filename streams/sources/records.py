@@ -5,6 +5,7 @@ objects over several lines, one JSON list of rows, or CSV with a header; plain, 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -35,6 +36,8 @@ PARQUET = b"PAR1"
 DELIMITERS = ",;\t|"
 _HEAD_BYTES = 65_536  # of a file, to recognise its format
 _PARQUET_ROWS = 2_048  # read at once
+_OBJECT = re.compile(rb"\s*(\[\s*)?\{")  # or a list of objects
+_TIME = re.compile(rb"\[\d{4}-\d\d-\d\d")
 _encode = msgspec.json.encode
 
 
@@ -52,6 +55,9 @@ def _records(path: Path, options: FileOptions) -> Iterator[Record | RowError]:
         # peek() leaves the bytes to the reader of the format.
         head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES].removeprefix(BOM)
         kind = options.format or ("json" if options.rows else _format(head))
+        if kind == "jsonl" and _OBJECT.match(head):
+            # jq and editors break the lines of a sample, or make a list of it.
+            kind = _format(head)
         if kind == "jsonl":
             yield from _lines(file)
             return
@@ -97,11 +103,13 @@ def _is_parquet(path: Path) -> bool:
 def _format(head: bytes) -> str:
     """Return the format of a text file that starts with these bytes."""
     text = head.lstrip()
+    line, newline, rest = text.partition(b"\n")
     if text.startswith(b"["):
-        return "json"
+        # Loggers that batch write a list a line, and a log may begin with the time of its start.
+        is_log = _TIME.match(text) or (rest.strip() and _is_json(line))
+        return "jsonl" if is_log else "json"
     if not text.startswith(b"{"):
         return "csv"
-    line, newline, _ = text.partition(b"\n")
     # An object that goes on after the first line is a record itself, as are those after it.
     return "jsonl" if not newline or _is_json(line) else "documents"
 

@@ -26,7 +26,7 @@ SELECT line,
        coalesce(p->>'$.request.headers.x-request-id', p->>'$.response.headers.x-request-id',
                 source || '-' || line || CASE WHEN place > 1 THEN '.' || place ELSE '' END)
            AS request_id,
-       epoch_ms_of(p->>'start_time') + coalesce((p->>'latency')::DOUBLE, 0) AS ended_at,
+       epoch_ms_of(p->>'start_time') + coalesce(try_cast(p->>'latency' AS DOUBLE), 0) AS ended_at,
        coalesce(nullif(s->>'model', ''), nullif(s->>'request_model', '')) AS model,
        nullif(s->>'end_user_id', '') AS customer_id,
        status_outcome(status) AS outcome,

@@ -3,12 +3,17 @@
 -- `data` is an event of the contract, or has an OpenAI `usage`; id, subject and time of the
 -- envelope stand in for request_id, customer_id and ended_at. A metering event without an outcome
 -- is one of a success. An id is unique only together with its source.
-WITH calls AS (
-    SELECT line, unnest(payloads(r)) AS e,
-           CASE WHEN json_type(e, '$.data') = 'VARCHAR' THEN try_cast(e->>'data' AS JSON)
+WITH envelopes AS (
+    SELECT line, unnest(payloads(r)) AS e FROM records
+), calls AS (
+    SELECT line, e,
+           -- an object, JSON text, or either in base64
+           CASE WHEN e->>'data_base64' IS NOT NULL
+                THEN try_cast(TRY(decode(from_base64(e->>'data_base64'))) AS JSON)
+                WHEN json_type(e, '$.data') = 'VARCHAR' THEN try_cast(e->>'data' AS JSON)
                 ELSE e->'data' END AS d,
            usage_openai(d->'usage') AS u
-    FROM records
+    FROM envelopes
 )
 SELECT line,
        coalesce(d->>'request_id', (e->>'source') || '/' || (e->>'id')) AS request_id,

@@ -1,8 +1,12 @@
 -- about: Langfuse: export of observations as JSON, JSON Lines or CSV
 --
--- Only generations are calls of a model. usageDetails has the cached tokens apart from `input`, or
--- within it if input and output are the total; the same for reasoning and `output`.
-WITH calls AS (
+-- One observation a record, or an answer of the API with a list of them as `data`. Only generations
+-- are calls of a model, and those without an end are not finished. usageDetails has the cached
+-- tokens apart from `input`, or within it if input and output are the total; the same for reasoning
+-- and `output`.
+WITH observations AS (
+    SELECT line, unnest(payloads(coalesce(r->'data', r))) AS r FROM records
+), calls AS (
     SELECT line, r,
            try_cast(coalesce(r->>'usageDetails', r->>'usage_details', r->>'usage') AS JSON)
                AS usage,
@@ -25,8 +29,9 @@ WITH calls AS (
            total = input + output AS is_inclusive,
            coalesce(r->>'level', 'DEFAULT') = 'ERROR' AS is_error,
            coalesce(r->>'statusMessage', r->>'status_message', 'error') AS message
-    FROM records
+    FROM observations
     WHERE upper(r->>'type') = 'GENERATION'
+      AND coalesce(r->>'endTime', r->>'end_time', '') <> ''
 )
 SELECT line,
        r->>'id' AS request_id,

@@ -10,7 +10,7 @@ WITH calls AS (
            coalesce(r->'obj', try_cast(r->>'request_parameters' AS JSON)) AS request,
            m->>'$.finish_reason.type' AS finish,
            try_cast(m->>'$.finish_reason.status_code' AS INTEGER) AS status,
-           (m->>'e2e_latency')::DOUBLE * 1000 AS duration
+           try_cast(m->>'e2e_latency' AS DOUBLE) * 1000 AS duration
     FROM records
     WHERE coalesce(r->>'event', 'request.finished') = 'request.finished'
 )
@@ -24,7 +24,7 @@ SELECT line,
             THEN CASE WHEN status >= 500 THEN status_outcome(status) ELSE 'cancelled' END
             ELSE 'success' END AS outcome,
        coalesce(try_cast(request->>'stream' AS BOOLEAN), false) AS stream,
-       (m->>'first_token_latency')::DOUBLE * 1000 AS ttft_ms,
+       try_cast(m->>'first_token_latency' AS DOUBLE) * 1000 AS ttft_ms,
        duration AS duration_ms,
        count_at(m, '$.prompt_tokens') AS input_tokens,
        count_at(m, '$.cached_tokens') AS cached_input_tokens,

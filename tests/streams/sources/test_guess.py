@@ -44,6 +44,35 @@ def test_the_mapping_that_fits_is_found_whatever_the_file_is_called(tmp_path: Pa
     assert partly == {}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(ENVOY, indent=1),
+        json.dumps([ENVOY, ENVOY]),
+        json.dumps([ENVOY, ENVOY], indent=1),
+        "".join(
+            ["[2026-11-20 10:00:00.000][1][info] starting\n", *[json.dumps(ENVOY) + "\n"] * 20]
+        ),
+    ],
+    ids=["broken lines", "list", "list with broken lines", "log with a first line of text"],
+)
+def test_a_sample_of_a_log_may_be_formatted_again(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "sample"
+    path.write_text(text)
+    assert [guess.name for guess in guesses(path)] == ["envoy_ai_gateway"]
+
+
+def test_lines_may_be_lists_of_records(tmp_path: Path) -> None:
+    entry = {
+        "start_time": 1_795_168_800_000,
+        "latency": 2_000,
+        "response": {"status": 200},
+        "llm_summary": {"model": "m", "prompt_tokens": 11, "duration": 12},
+    }
+    (guess,) = guesses(lines(tmp_path / "topic", [entry, entry], entry))
+    assert (guess.name, len(guess.rows)) == ("apisix", 3)
+
+
 def test_fields_of_some_rows_are_known_in_part(tmp_path: Path) -> None:
     other = {**ENVOY, "gen_ai.usage.input_tokens": None}
     (guess,) = guesses(lines(tmp_path / "day.jsonl", ENVOY, ENVOY, other, ENVOY))

@@ -1,5 +1,6 @@
 """CloudEvents and Langfuse: events and observations that other products store."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,27 @@ def test_langfuse_usage_has_the_cache_beside_the_input_or_within_it() -> None:
     failed = langfuse(within, level="ERROR", statusMessage="Error code: 429 - slow down")
     assert event("langfuse", failed)["outcome"] == "rate_limited"
     assert mapped("langfuse", langfuse(within, type="SPAN")).skipped == 1
+
+
+def test_cloudevents_of_binary_data_are_in_base64() -> None:
+    envelope = {"id": "7", "source": "gateway", "time": "2026-11-20T10:00:02Z"}
+    packed = base64.b64encode(b'{"model": "m", "duration_ms": 4}').decode()
+    found = event("cloudevents", {**envelope, "data_base64": packed})
+    assert (found["model"], found["duration_ms"]) == ("m", 4)
+    # What is no JSON, or no base64, is an event of which only the envelope is known.
+    for damaged in ("AAEC", "%"):
+        assert event("cloudevents", {**envelope, "data_base64": damaged})["ended_at"] == END_MS
+
+
+def test_langfuse_answers_of_the_api_are_lists_and_unfinished_generations_are_left_out() -> None:
+    usage = {"input": 100, "output": 10, "total": 110}
+    limited = langfuse({}, id="o2", level="ERROR", statusMessage="429 Too Many Requests")
+    unfinished = langfuse(usage, id="o3", endTime=None)
+    answer = {"data": [langfuse(usage), limited, unfinished], "meta": {"page": 1}}
+    batch = mapped("langfuse", answer)
+    assert batch.failures == []
+    assert [(row.event["request_id"], row.event["outcome"]) for row in batch.rows] == [
+        ("o1", "success"),
+        ("o2", "rate_limited"),
+    ]
+    assert mapped("langfuse", unfinished).skipped == 1
