@@ -6,7 +6,7 @@ import shlex
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -227,14 +227,20 @@ def test_settings_that_are_named_exist(name: str) -> None:
             reduce(getattr, span.split("."), settings)
 
 
-@each_text
-def test_log_lines_that_are_quoted_are_written(name: str) -> None:
-    written = "\n".join(
+@cache
+def texts_in_the_code() -> str:
+    """Return every string of the package that logs; read once for all pages."""
+    return "\n".join(
         node.value
         for file in (ROOT / "streams").rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
+
+
+@each_text
+def test_log_lines_that_are_quoted_are_written(name: str) -> None:
+    written = texts_in_the_code()
     for span in spans(TEXTS[name]):
         if "…" in span and not span.startswith("tokenpulse "):
             for piece in span.split("…"):

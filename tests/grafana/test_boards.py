@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
@@ -18,6 +19,7 @@ from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
 from exporters.windows.plan import window_plan
 from grafana.generate import encode
+from grafana.generate import main as generate
 from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings
 from tests.support.grafana_boards import (
@@ -64,17 +66,19 @@ def test_the_dashboards_are_those_that_the_code_generates() -> None:
 
 
 def test_a_dashboard_that_no_code_generates_is_told_and_removed(tmp_path: Path) -> None:
-    generate = [sys.executable, "-m", "grafana.generate", "--out", str(tmp_path)]
-    subprocess.run(generate, cwd=ROOT, check=True, capture_output=True)
+    def generated(*options: str) -> Result:
+        return CliRunner().invoke(generate, ["--out", str(tmp_path), *options])
+
+    assert generated().exit_code == 0
     left_over = tmp_path / "tokenpulse-operations" / "old.json"
     left_over.write_text("{}")
     foreign = tmp_path / "another-team" / "theirs.json"
     foreign.parent.mkdir()
     foreign.write_text("{}")
-    told = subprocess.run([*generate, "--check"], cwd=ROOT, capture_output=True, text=True)
-    assert (told.returncode, told.stdout.count("\n")) == (1, 1)
+    told = generated("--check")
+    assert (told.exit_code, told.stdout.count("\n")) == (1, 1)
     assert "old.json" in told.stdout
-    subprocess.run(generate, cwd=ROOT, check=True, capture_output=True)
+    assert generated().exit_code == 0
     assert not left_over.exists()
     assert foreign.exists()
     written = {path.name for path in tmp_path.glob("tokenpulse-*/*.json")}

@@ -146,8 +146,8 @@ def test_without_as_recorded_a_file_ends_now(
     settings = worker_settings(broker, redis_server.url)
     began_s = time.time()
     with WorkerProcess(settings, tmp_path / "worker.log"):
-        done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
-    assert done.returncode == 0, done.stderr
+        done = run("replay", file, "--mapping", mapping, settings=settings)
+    assert done.exit_code == 0, done.stderr
     answer = report(settings)
     assert int(began_s) <= seconds(answer["as_of"]) <= time.time()
     assert_recounted(answer["total"], events)
@@ -174,8 +174,8 @@ def test_at_a_speed_no_row_is_sent_before_its_time(
     file.write_text("at,tokens\n0,1\n10,2\n30,3\n60,4\n")
     settings = worker_settings(broker, redis_server.url)
     with WorkerProcess(settings, tmp_path / "worker.log"):
-        done = tokenpulse("replay", file, "--mapping", mapping, "--speed", 20, settings=settings)
-    assert done.returncode == 0, done.stderr
+        done = run("replay", file, "--mapping", mapping, "--speed", 20, settings=settings)
+    assert done.exit_code == 0, done.stderr
     [records] = broker.read(settings.kafka.topic, 4).values()
     # The file is shifted to end when its last row is due, which tells when the replay began.
     ended_ms = [json.loads(record.value)["ended_at"] for record in records]
@@ -207,20 +207,20 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
     settings = worker_settings(broker, redis_server.url)
     began_s = time.time()
     with WorkerProcess(settings, tmp_path / "worker.log"):
-        done = tokenpulse("replay", file, settings=settings)
+        done = run("replay", file, settings=settings)
         # Sent again as recorded: known ids are duplicates, and no row is counted.
         (tmp_path / "again").write_text(json.dumps(events[1]))
-        refused = tokenpulse("replay", tmp_path / "again", settings=settings)
-        again = tokenpulse("replay", tmp_path / "again", "--onto-state", settings=settings)
-    assert done.returncode == 0, done.stderr
+        refused = run("replay", tmp_path / "again", settings=settings)
+        again = run("replay", tmp_path / "again", "--onto-state", settings=settings)
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith(
         "7 rows: 3 counted, 1 duplicates, 3 rejected (bad_type 1, missing_field 1, not_json 1), "
         "0 could not be mapped\n"
     )
     assert done.stderr == ""
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert "have counted 7 other records, which the report would include; " in refused.stderr
-    assert again.returncode == 1
+    assert again.exit_code == 1
     assert again.stdout.startswith("1 rows: 0 counted, 1 duplicates, 0 rejected, 0 could not be")
     assert again.stderr.splitlines() == [MOVED_AGAIN, "tokenpulse: no row was counted"]
     [records] = broker.read(settings.kafka.topic, 8).values()
@@ -280,12 +280,12 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
     file.write_text("\n".join(["at,tokens", "1760000000,1", *bad, half, "1760000001,2"]))
     settings = worker_settings(broker, redis_server.url)
     with WorkerProcess(settings, tmp_path / "worker.log"):
-        done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
-        enough = tokenpulse(
+        done = run("replay", file, "--mapping", mapping, settings=settings)
+        enough = run(
             *("replay", file, "--mapping", mapping, "--max-unmapped", 12, "--onto-state"),
             settings=settings,
         )
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert done.stdout.startswith(
         "15 rows: 3 counted, 0 rejected, 12 could not be mapped, 1 fields left out\n"
     )
@@ -298,7 +298,7 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
     assert more == f"{file}: 2 more like line 3: {problem}"
     assert verdict.startswith("tokenpulse: 12 rows could not be mapped; ")
     # The rows have the ids of before: all of them are duplicates.
-    assert enough.returncode == 1
+    assert enough.exit_code == 1
     assert enough.stdout.startswith("15 rows: 0 counted, 3 duplicates, 0 rejected, 12 could not")
 
 
@@ -315,8 +315,8 @@ def test_a_mapping_in_sql_counts_a_compressed_file(
     file.write_bytes(zstandard.compress(f"at,tokens\n{rows}1760000000,x\n".encode()))
     settings = worker_settings(broker, redis_server.url)
     with WorkerProcess(settings, tmp_path / "worker.log"):
-        done = tokenpulse("replay", file, "--mapping", mapping, settings=settings)
-    assert done.returncode == 3
+        done = run("replay", file, "--mapping", mapping, settings=settings)
+    assert done.exit_code == 3
     assert done.stdout.startswith("51 rows: 50 counted, 0 rejected, 1 could not be mapped\n")
     assert done.stderr.startswith(f"{file}: line 52: Conversion Error: ")
 
@@ -331,8 +331,8 @@ def test_a_mapping_in_sql_counts_a_compressed_file(
 def test_what_cannot_be_read_is_one_line_and_status_2(
     tmp_path: Path, file: str, mapping: str, told: str
 ) -> None:
-    done = tokenpulse("replay", file.format(here=Path(__file__)), "--mapping", mapping)
-    assert done.returncode == 2
+    done = run("replay", file.format(here=Path(__file__)), "--mapping", mapping)
+    assert done.exit_code == 2
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
     assert line.startswith("tokenpulse: ")
