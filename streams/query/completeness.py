@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 
-_TOGETHER_S = 60  # watermarks of partitions that are all read differ by less
-
 
 def complete_until_s(views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]) -> list[int]:
     """Return by partition the second up to which its counts are complete: its watermark, or the
@@ -31,24 +29,23 @@ def complete_until_s(views: Sequence[PartitionView], heartbeats: Sequence[Heartb
 
 
 def settled_until_s(
-    views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat], watermark_s: int, step_s: int
+    views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat], now_s: int, step_s: int
 ) -> int:
-    """Return the end of the last step that every partition has counted; 0 if it is not known."""
-    halted = {heartbeat.partition for heartbeat in heartbeats if heartbeat.text("halted")}
-    # A few events of senders' clocks settle no time, which says nothing of a partition that is
-    # being read.
-    known_s = [
-        until_s
-        for view, until_s in zip(views, complete_until_s(views, heartbeats), strict=True)
-        if until_s or view.partition in halted
-    ]
-    earliest_s = min(known_s, default=0)
-    # Workers write their checkpoints one after another: the running step is as complete as it can
-    # be if all are there.
-    is_running = (
-        not halted
-        and earliest_s > 0
-        and earliest_s >= watermark_s - _TOGETHER_S
-        and earliest_s // step_s >= watermark_s // step_s
-    )
-    return (earliest_s // step_s + is_running) * step_s
+    """Return the end of the last step that is over and that every partition has counted.
+
+    0 if it is not known, as for a partition of which no event settles the time while records wait.
+    """
+    stored = {view.partition for view in views}
+    empty_s = [_empty_until_s(one) for one in heartbeats if one.partition not in stored]
+    # A watermark may be ahead of the time, as senders' clocks may be.
+    earliest_s = min([now_s, *complete_until_s(views, heartbeats), *empty_s])
+    return earliest_s // step_s * step_s
+
+
+def _empty_until_s(heartbeat: Heartbeat) -> int:
+    """Return the second up to which a partition without state had no record; 0 if unknown."""
+    at_ms = heartbeat.number("at_ms")
+    # Records that its worker knows of are not in the state yet, or it is halted before them.
+    if at_ms is None or heartbeat.number("highwater") != 0 or heartbeat.text("halted"):
+        return 0
+    return int(at_ms) // 1_000

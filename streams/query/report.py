@@ -77,7 +77,8 @@ class Question:
 class Range:
     """The range of an answer, on boundaries for which the store has exact slices.
 
-    `settled_s`: end of its steps that every partition has counted; later ones may still grow.
+    `settled_s`: end of its steps that are over and that every partition has counted; the later ones
+    may still grow.
     """
 
     from_s: int
@@ -225,7 +226,7 @@ def choose_range(
     if len(starts) > STEPS_MAX:
         fix = "a longer one" if step_s < DAY_S else "a later --from or an earlier --to"
         raise RequestError(f"--step: {step_s} s makes more than {STEPS_MAX} steps; give {fix}")
-    settled_s = settled_until_s(views, heartbeats, watermark_s, step_s)
+    settled_s = settled_until_s(views, heartbeats, now_s, step_s)
     from_s, to_s = starts.start, starts.stop
     return Range(from_s, to_s, step_s, as_of_s, min(max(from_s, settled_s), to_s))
 

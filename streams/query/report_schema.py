@@ -172,8 +172,9 @@ def json_schema() -> dict[str, Any]:
             "as_of": {**_INSTANT, "description": "The instant the answer is for."},
             "settled_until": {
                 **_INSTANT,
-                "description": "The end of the last step that every partition has counted, or `to` "
-                "if that is earlier: the steps after it may still grow, and are not complete.",
+                "description": "The end of the last step that is over and that every partition has "
+                "counted, or `to` if that is earlier, or `from` if there is none: the steps after "
+                "it may still grow, and are not complete.",
             },
             "later": {
                 "type": ["object", "null"],

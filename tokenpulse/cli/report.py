@@ -130,8 +130,9 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
         click.echo("  INCOMPLETE: records of this time are missing; --json lists the gaps")
     if settled_until != report["to"]:
         click.echo(
-            f"  NOT COMPLETE after {settled_until}: a worker is behind, or too few events came to "
-            "confirm the time of the newest; what was counted is shown, and more may follow"
+            f"  NOT COMPLETE after {settled_until}: the step is not over, a worker is behind, or "
+            "too few events came to confirm the time of the newest; what was counted is shown, and "
+            "more may follow"
         )
     if later := report["later"]:
         click.echo(

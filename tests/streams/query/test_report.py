@@ -13,6 +13,7 @@ from streams.errors import RequestError
 from streams.query.report import Question, Range, ReportData, build, choose_range, combine
 from streams.query.report_schema import json_schema
 from streams.state.slices import Aggregate
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 from tests.support.measured import agrees, faults_of_rows, must
 from tests.support.oracle import named, recount
@@ -47,6 +48,9 @@ BY = st.sampled_from(
 )
 
 
+LATER_S = NOON + 1_000 * DAY_S
+
+
 def view_of(shelf: Shelf, partition: int = 0) -> PartitionView:
     totals = Aggregate.unpack(shelf.fields["totals"])
     return PartitionView(partition, shelf.offset, shelf.meta, shelf.index, totals)
@@ -67,7 +71,16 @@ def query(shelves: Iterable[Any], **asked: Any) -> ReportData:
     ]
     names = [shelf.names() for shelf in shelves]
     assert all(one == names[0] for one in names)
-    return combine(question, choose_range(question, views, NOON), read, *names[0])
+    return combine(question, range_of(question, views), read, *names[0])
+
+
+def range_of(question: Question, views: list[PartitionView]) -> Range:
+    """Return the range of a question after all of its time, when workers have read all records."""
+    read = {"at_ms": str(LATER_S * 1_000), "halted": ""}
+    heartbeats = [
+        Heartbeat(view.partition, {**read, "highwater": str(view.offset)}) for view in views
+    ]
+    return choose_range(question, views, LATER_S, heartbeats)
 
 
 def rfc3339(at_s: int) -> str:
@@ -104,7 +117,7 @@ def test_every_number_of_a_report_is_that_of_a_recount(
         return
     report = answer([shelf], **asked, by=by)
 
-    found = choose_range(Question(**asked), [view_of(shelf)], NOON)
+    found = range_of(Question(**asked), [view_of(shelf)])
     assert (report["from"], report["to"]) == (rfc3339(found.from_s), rfc3339(found.to_s))
     assert found.from_s <= max(asked["from_s"], oldest)
     assert found.to_s >= (asked["to_s"] or truth.watermark_ms // 1_000 + 1)
@@ -359,7 +372,7 @@ def test_the_begin_of_the_first_step_decides_what_is_still_kept() -> None:
 
 def test_left_open_a_report_covers_what_is_stored() -> None:
     shelf = shelf_after([plain(NOON + 7), plain(NOON + 1_000)])
-    found = choose_range(Question(), [view_of(shelf)], NOON)
+    found = range_of(Question(), [view_of(shelf)])
     assert found == Range(NOON, NOON + 1_200, 300, NOON + 1_000, NOON + 1_200)
 
 

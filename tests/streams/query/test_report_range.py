@@ -90,7 +90,8 @@ def test_every_request_of_a_sparse_log_is_in_the_report(events: int, pause_s: in
 
 
 def test_a_range_before_the_watermark_is_complete_as_before() -> None:
-    result = report(stamped_by_sender([*BUSY, NOON + 3 * DAY_S]), NOON, to_s=NOON + 50, step_s=10)
+    shelf = stamped_by_sender([*BUSY, NOON + 3 * DAY_S])
+    result = report(shelf, NOON + 100, to_s=NOON + 50, step_s=10)
     assert (result["total"]["requests"], result["total"]["complete"]) == (50, True)
     assert result["to"] == result["settled_until"] == rfc3339(NOON + 50)
 
@@ -98,7 +99,8 @@ def test_a_range_before_the_watermark_is_complete_as_before() -> None:
 def test_requests_of_a_clock_far_ahead_are_named_and_shown_on_request() -> None:
     shelf = stamped_by_sender([*BUSY, NOON + 3 * DAY_S])
     result = report(shelf, NOON + 100)
-    assert (result["total"]["requests"], result["total"]["complete"]) == (100, True)
+    # All are there, but the last step of five minutes is not over.
+    assert (result["total"]["requests"], result["total"]["complete"]) == (100, False)
     assert result["later"] == {"requests": 1, "until": rfc3339(NOON + 3 * DAY_S + 10)}
 
     for asked in ({"to_s": NOON + 4 * DAY_S}, {"as_of_s": NOON + 4 * DAY_S}):
@@ -108,41 +110,82 @@ def test_requests_of_a_clock_far_ahead_are_named_and_shown_on_request() -> None:
     assert report(shelf, NOON + 4 * DAY_S)["total"]["requests"] == 101
 
 
+LATER_S = NOON + DAY_S
+
+
+def heartbeat(view: PartitionView, **fields: Any) -> Heartbeat:
+    """Return the heartbeat of a worker that had read all at LATER_S, unless it says else."""
+    read = {"at_ms": LATER_S * 1_000, "highwater": view.offset, "halted": ""}
+    texts = {name: str(value) for name, value in (read | fields).items()}
+    return Heartbeat(view.partition, texts)
+
+
+def settled_s(step_s: int, views: list[PartitionView], *heartbeats: Heartbeat) -> int:
+    return choose_range(Question(step_s=step_s), views, LATER_S, heartbeats).settled_s
+
+
+def second(view: PartitionView) -> PartitionView:
+    """Return a state as that of partition 1."""
+    return PartitionView(1, view.offset, view.meta, view.index, view.totals)
+
+
 def test_a_report_is_complete_up_to_the_partition_that_is_furthest_behind() -> None:
     ahead, behind = (view_of(shelf_after([plain(NOON + at) for at in range(n)])) for n in (900, 40))
-    views = [ahead, PartitionView(1, behind.offset, behind.meta, behind.index, behind.totals)]
-    assert choose_range(Question(step_s=10), views, NOON).settled_s == NOON + 30
+    views = [ahead, second(behind)]
+    assert settled_s(10, views) == NOON + 30
     # Its worker has read all records: no more will come for the time before the heartbeat.
-    at_end = {"at_ms": str((NOON + 600) * 1_000), "highwater": str(behind.offset)}
-    idle = Heartbeat(1, {**at_end, "halted": ""})
-    assert choose_range(Question(step_s=10), views, NOON, [idle]).settled_s == NOON + 600
-    halted = Heartbeat(1, {**at_end, "halted": "POISONED"})
-    assert choose_range(Question(step_s=10), views, NOON, [halted]).settled_s == NOON + 30
+    at_ms = (NOON + 600) * 1_000
+    assert settled_s(10, views, heartbeat(views[1], at_ms=at_ms)) == NOON + 600
+    halted = heartbeat(views[1], at_ms=at_ms, halted="POISONED")
+    assert settled_s(10, views, halted) == NOON + 30
 
 
 def test_a_partition_that_is_behind_within_a_long_step_is_not_complete() -> None:
     ahead, behind = (view_of(shelf_after([plain(NOON + at) for at in range(n)])) for n in (900, 40))
-    views = [ahead, PartitionView(1, behind.offset, behind.meta, behind.index, behind.totals)]
-    range_ = choose_range(Question(step_s=DAY_S), views, NOON)
+    views = [ahead, second(behind)]
+    range_ = choose_range(Question(step_s=DAY_S), views, LATER_S)
     assert range_.settled_s == range_.from_s
 
 
-def test_a_partition_without_a_settled_time_counts_if_it_is_halted() -> None:
+def test_a_partition_without_a_settled_time_counts_until_its_records_are_read() -> None:
     busy = view_of(shelf_after([plain(NOON + at) for at in range(900)]))
-    few = view_of(stamped_by_sender([NOON]))
-    views = [busy, PartitionView(1, few.offset, few.meta, few.index, few.totals)]
-    now_ms = str((NOON + 900) * 1_000)
-    halted = Heartbeat(1, {"at_ms": now_ms, "highwater": "5000", "halted": "POISONED"})
-    question = Question(step_s=10)
-    assert choose_range(question, views, NOON).settled_s == NOON + 900
-    assert choose_range(question, views, NOON, [halted]).settled_s == NOON
+    few = second(view_of(stamped_by_sender([NOON])))
+    views = [busy, few]
+    assert settled_s(10, views, heartbeat(busy), heartbeat(few)) == NOON + 900
+    for waiting in ({"highwater": 5_000}, {"halted": "POISONED"}):
+        assert settled_s(10, views, heartbeat(busy), heartbeat(few, **waiting)) == NOON
+
+
+def test_a_partition_without_a_state_counts_if_its_worker_has_records_of_it() -> None:
+    busy = view_of(shelf_after([plain(NOON + at) for at in range(905)]))
+    empty = {"at_ms": str(LATER_S * 1_000), "highwater": "0", "halted": ""}
+
+    def beside(**fields: str) -> int:
+        return settled_s(10, [busy], heartbeat(busy), Heartbeat(1, empty | fields))
+
+    assert beside() == NOON + 910
+    assert beside(at_ms=str((NOON + 300) * 1_000)) == NOON + 300
+    # It is halted at its first record, or its first checkpoint is not written yet.
+    assert beside(halted="dead_letters") == beside(highwater="7") == NOON
+    assert settled_s(10, [busy], heartbeat(busy), Heartbeat(1, {})) == NOON
 
 
 def test_the_step_of_a_halted_partition_is_not_complete() -> None:
     view = view_of(shelf_after([plain(NOON + at) for at in range(905)]))
-    halted = Heartbeat(0, {"at_ms": "0", "highwater": "5000", "halted": "POISONED"})
-    assert choose_range(Question(step_s=300), [view], NOON).settled_s == NOON + 1_200
-    assert choose_range(Question(step_s=300), [view], NOON, [halted]).settled_s == NOON + 900
+    assert settled_s(300, [view], heartbeat(view)) == NOON + 1_200
+    halted = heartbeat(view, highwater=5_000, halted="POISONED")
+    assert settled_s(300, [view], halted) == NOON + 900
+
+
+@pytest.mark.parametrize("step_s", [10, 300, HOUR_S])
+def test_a_step_is_settled_once_it_is_over(step_s: int) -> None:
+    view = view_of(shelf_after([plain(NOON + at) for at in range(905)]))
+    for now_s in range(NOON, NOON + 1_300, 7):
+        read = heartbeat(view, at_ms=now_s * 1_000)
+        range_ = choose_range(Question(step_s=step_s), [view], now_s, [read])
+        # Also with events whose senders' clocks are ahead of now.
+        assert range_.settled_s <= max(now_s, range_.from_s)
+        assert range_.settled_s == min(now_s // step_s * step_s, range_.to_s)
 
 
 def test_nothing_is_complete_as_long_as_no_time_is_settled() -> None:
