@@ -8,16 +8,18 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from streams.config.settings import Settings
 from streams.errors import RequestError, Unavailable
+from streams.events.decoder import EventLimits, decode
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
 from streams.sources.events import EventLine, read_events
@@ -27,6 +29,7 @@ from streams.sources.reading import read_rows
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import SqlMapping
 from streams.sources.suggestion import check_events
+from streams.state.limits import event_limits
 from streams.state.measures import counted_events
 from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.keys import Keys
@@ -192,7 +195,8 @@ async def _replay(
         if before.all and not replay.as_recorded:
             say(MOVED_AGAIN)
         async with EventProducer(settings.kafka) as producer:
-            await _send(producer, replay, extent, outcome, say)
+            limits = event_limits(settings.worker)
+            await _send(producer, replay, extent, outcome, limits, say)
             ends = dict(producer.end_offsets)
         await _drain(client, settings, ends, stack)
         after = await _read_totals(client, settings)
@@ -212,12 +216,24 @@ async def _send(
     replay: Replay,
     extent: _Extent,
     outcome: Outcome,
+    limits: EventLimits,
     say: Callable[[str], None],
 ) -> None:
     began_ms = time.time_ns() // 1_000_000
     shift_ms = 0 if replay.as_recorded else _shift_ms(replay.speed, extent, began_ms)
     problems = RowProblems(replay.path, say)
+    lines: list[int] = []
     chunk: list[tuple[bytes | None, bytes]] = []
+
+    async def send_chunk() -> None:
+        for error in _rejected(lines, [value for _, value in chunk], limits):
+            bar.clear()
+            problems.report_rejected(error)
+        await producer.send_many(chunk)
+        outcome.sent += len(chunk)
+        lines.clear()
+        chunk.clear()
+
     with tqdm(
         total=extent.rows, unit=" rows", disable=not sys.stderr.isatty(), file=sys.stderr
     ) as bar:
@@ -237,20 +253,30 @@ async def _send(
             )
             # Send what is due before waiting for a later row.
             if len(chunk) >= CHUNK or due_s > 0:
-                await producer.send_many(chunk)
+                await send_chunk()
                 # The row at hand is not sent yet.
                 bar.update(outcome.rows - 1 - bar.n)
-                outcome.sent += len(chunk)
-                chunk = []
                 await asyncio.sleep(max(0.0, due_s))
+            lines.append(row.line)
             chunk.append((row.key, row.encode(shift_ms)))
-        await producer.send_many(chunk)
-        outcome.sent += len(chunk)
+        await send_chunk()
         # Offsets of the last records are known once the broker has them.
         await producer.flush()
         bar.update(outcome.rows - bar.n)
     problems.summarise()
     outcome.unmapped, outcome.left_out = problems.unmapped, problems.left_out
+
+
+def _rejected(
+    lines: Sequence[int], values: Sequence[bytes], limits: EventLimits
+) -> Iterator[RowError]:
+    """Yield the events that the worker rejects now, and why; `lines`: of the values in the file."""
+    now_ms = np.full(len(values), time.time_ns() // 1_000_000)
+    for rejection in decode(values, now_ms, None, limits).rejections:
+        # This one depends on the events of the partition that came before.
+        if rejection.reason != "too_late":
+            problem = f"rejected, {rejection.reason}: {rejection.detail}"
+            yield RowError(lines[rejection.position], problem)
 
 
 def _shift_ms(speed: float | None, extent: _Extent, began_ms: int) -> int:
