@@ -5,7 +5,10 @@
 -- --enable-metrics, which adds first_token_latency; or with --export-metrics-to-file-dir. Latencies
 -- and times are in seconds. Lines of received requests are left out.
 WITH calls AS (
-    SELECT line, source, r,
+    SELECT line, r,
+           -- a topic is named with its partition
+           CASE WHEN timestamp IS NULL THEN source
+                ELSE regexp_replace(source, '-\d+$', '') END AS source,
            coalesce(r->'$.out.meta_info', r) AS m,
            coalesce(r->'obj', try_cast(r->>'request_parameters' AS JSON)) AS request,
            m->>'$.finish_reason.type' AS finish,

@@ -1,8 +1,11 @@
-"""SGLang: its request log and its metrics files."""
+"""SGLang: its request log and its metrics files; vLLM: its request log."""
 
 import json
 
-from tests.support.shipped_mappings import END_MS, event, mapped
+import pytest
+
+from streams.sources.sql_mapping import Record, Source
+from tests.support.shipped_mappings import END_MS, event, mapped, mapping_of
 
 
 def test_sglang_log_and_metrics_file() -> None:
@@ -36,3 +39,63 @@ def test_sglang_log_and_metrics_file() -> None:
     assert batch.skipped == 1
     abort = {**info, "finish_reason": {"type": "abort"}}
     assert event("sglang_requests", abort)["outcome"] == "cancelled"
+
+
+@pytest.mark.parametrize("name", ["sglang_requests", "vllm_requests"])
+def test_the_model_of_a_topic_has_no_number_of_a_partition(name: str) -> None:
+    lines = {
+        "sglang_requests": {"id": "r", "e2e_latency": 1, "request_finished_ts": END_MS / 1_000},
+        "vllm_requests": {"message": "Request r aborted."},
+    }
+    record = Record(7, json.dumps(lines[name]), timestamp_ms=END_MS)
+    [row] = mapping_of(name).map([record], Source("qwen-3")).rows
+    assert (row.event["model"], row.ended_at_ms) == ("qwen", END_MS)
+
+
+PREFIX = "(APIServer pid=7) INFO 11-20 10:00:02 [logger.py:49] "
+ANSWER = "output: '', output_token_ids: None, finish_reason: "
+
+
+@pytest.mark.parametrize("prefix", [PREFIX, "INFO 11-20 10:00:02 [async_llm.py:382] ", ""])
+@pytest.mark.parametrize(
+    ("line", "outcome", "stream"),
+    [
+        (f"Generated response chatcmpl-1: {ANSWER}stop", "success", False),
+        (f"Generated response chatcmpl-1: {ANSWER}length\n", "success", False),
+        (
+            f"Generated response chatcmpl-1 (streaming complete): {ANSWER}streaming_complete",
+            "success",
+            True,
+        ),
+        (f"Generated response chatcmpl-1: {ANSWER}abort", "cancelled", False),
+        ("Request chatcmpl-1 aborted.", "cancelled", None),
+        ("Request chatcmpl-1 failed (engine dead).", "server_error", None),
+        ("Request chatcmpl-1 failed (bad request): too long.", "client_error", None),
+        ("Request chatcmpl-1 failed due to KeyError.", "server_error", None),
+    ],
+)
+def test_vllm_log_says_how_a_request_ended(
+    prefix: str, line: str, outcome: str, stream: bool | None
+) -> None:
+    found = event("vllm_requests", {"log": prefix + line, "time": "2026-11-20T10:00:02Z"})
+    expected = {"request_id": "chatcmpl-1", "ended_at": END_MS, "model": "log", "outcome": outcome}
+    assert found == expected | ({} if stream is None else {"stream": stream})
+
+
+def test_vllm_lines_that_end_no_request_are_left_out() -> None:
+    said = "output: 'Request chatcmpl-2 aborted.', output_token_ids: None, finish_reason: stop"
+    lines = [
+        f"{PREFIX}Received request chatcmpl-1: prompt: 'Request chatcmpl-2 aborted.', params: None",
+        f"{PREFIX}Added request chatcmpl-1-a8a65d16.",
+        f"{PREFIX}Generated response chatcmpl-1 (streaming delta): output: 'Hi'",
+        'INFO:     10.0.0.9:51408 - "POST /v1/chat/completions HTTP/1.1" 200 OK',
+        f"{PREFIX}Generated response chatcmpl-1: {said}",
+        f"{PREFIX}Request chatcmpl-3 was rejected due to a full waiting queue",
+    ]
+    at = {"@timestamp": "2026-11-20T10:00:02Z", "model": "qwen"}
+    batch = mapped("vllm_requests", *({"message": line, **at} for line in lines), {"other": 1})
+    assert batch.failures == []
+    # What an answer says is no line of the log, and stays out of the event.
+    [row] = batch.rows
+    assert (row.line, row.event["request_id"], row.event["outcome"]) == (5, "chatcmpl-1", "success")
+    assert "aborted" not in json.dumps(row.event)
