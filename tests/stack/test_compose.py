@@ -337,11 +337,16 @@ def test_prometheus_finds_its_rules_and_its_targets_by_their_names() -> None:
     [pattern] = loaded["rule_files"]
     assert os.path.normpath(Path(config).parent / Path(pattern).parent) in mounted
     assert mounted[os.path.normpath(Path(config).parent / Path(pattern).parent)] == "rules"
-    targets = re.findall(r"targets: \[([a-z]+):(\d+)\]", (ROOT / mounted[config]).read_text())
+    targets = {
+        target
+        for job in loaded["scrape_configs"]
+        for given in job["static_configs"]
+        for target in given["targets"]
+    }
     # It scrapes itself too, so that alerts see whether it can evaluate its rules.
-    services = {host for host, _ in targets} - {"localhost"}
-    assert services == {"alertmanager", "exporter"}
-    for host in services:
+    assert targets == {"localhost:9090", "alertmanager:9093", "exporter:9464", "intake:4318"}
+    for host, port in (target.split(":") for target in targets - {"localhost:9090"}):
+        assert PUBLISHED.get(host, int(port)) == int(port)
         assert set(SERVICES[host]["networks"]) & set(SERVICES["prometheus"]["networks"])
 
 

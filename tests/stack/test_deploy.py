@@ -116,6 +116,7 @@ def test_prometheus_scrapes_the_exporter_and_knows_alertmanager_and_every_rule(
 ) -> None:
     scraped = {
         ("http://exporter:9464/metrics", "up"),
+        ("http://intake:4318/metrics", "up"),
         ("http://localhost:9090/metrics", "up"),
         ("http://alertmanager:9093/metrics", "up"),
     }
