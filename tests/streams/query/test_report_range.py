@@ -8,10 +8,11 @@ from msgspec.structs import replace
 
 from streams.query.instants import rfc3339
 from streams.query.report import STEPS_MAX, Question, build, choose_range, combine
-from streams.state.slices import Aggregate, SliceId
+from streams.state.slices import SliceId
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
 from tests.support.oracle import judge
+from tests.support.reports import view_of
 from tests.support.shelf import (
     DAY_S,
     HOUR_S,
@@ -38,12 +39,6 @@ def stamped_by_sender(times_s: Sequence[int]) -> Shelf:
         state.apply(decoded, min(at + 10, len(log)))
     checkpoint(state, shelf)
     return shelf
-
-
-def view_of(shelf: Shelf) -> PartitionView:
-    """Return the stored state of the only partition."""
-    totals = Aggregate.unpack(shelf.fields["totals"])
-    return PartitionView(0, shelf.offset, shelf.meta, shelf.index, totals)
 
 
 def report(shelf: Shelf, now_s: int, **asked: Any) -> dict[str, Any]:
