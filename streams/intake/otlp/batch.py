@@ -26,6 +26,11 @@ NO_CLIENT_SPAN = "no_client_span"  # a proxy's SERVER span whose CLIENT span is 
 # Why an event counts less surely than usual.
 SAMPLED = "sampled"  # spans beside its own were left out
 NO_USAGE = "no_usage"
+# A proxy's request over several records: a cancellation counts as a success, or an attempt as a
+# request of its own.
+SPLIT_REQUEST = "split_request"
+# A proxy's request without CLIENT span: it counts twice if another intake read one.
+SERVER_SPAN_ONLY = "server_span_only"
 
 # Why a span is rejected.
 BAD_SPAN, BAD_ID, BAD_TIME = "bad_span", "bad_id", "bad_time"

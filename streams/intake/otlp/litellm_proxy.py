@@ -1,7 +1,9 @@
 """The SERVER and CLIENT spans of LiteLLM's proxy, joined within a record.
 
 The proxy ends a CLIENT span before its SERVER span, so that a record may end between the two. The
-event of the CLIENT span is in Kafka then, and the SERVER span of a later record gives none.
+event of the CLIENT span is in Kafka then, and the SERVER span of a later record gives none. To join
+them, the intake would have to hold an event until its SERVER span arrives, and with it the answer
+to the sender or the offset of the topic. So a note counts the requests that this changes.
 
 Pure. The CLIENT span has the usage, one for each attempt at a provider; only the SERVER span has
 the answer that the client got. If the client left, the CLIENT span is a success with estimated
@@ -10,8 +12,17 @@ tokens. A request that no provider got, as for an unknown model, has a SERVER sp
 
 import re
 from collections import defaultdict
+from typing import NamedTuple
 
-from streams.intake.otlp.batch import JOINED, NO_CLIENT_SPAN, Event, IntakeBatch, drop_tokens
+from streams.intake.otlp.batch import (
+    JOINED,
+    NO_CLIENT_SPAN,
+    SERVER_SPAN_ONLY,
+    SPLIT_REQUEST,
+    Event,
+    IntakeBatch,
+    drop_tokens,
+)
 from streams.intake.otlp.endings import CANCELLED_TYPES, end_of_error
 from streams.intake.otlp.spans import STATUS_ERROR, Span
 from streams.intake.otlp.values import status, text
@@ -31,27 +42,38 @@ _MOST_STEPS = 50  # from a span to its root
 _MOST_EARLIER = 100_000
 
 
+class Attempts(NamedTuple):
+    """The CLIENT spans of one request in earlier records."""
+
+    number: int
+    any_success: bool
+
+
 class EarlierRequests:
     """The SERVER spans whose CLIENT spans were in earlier records, as many as fit.
 
-    Their ids are in two sets, of which the older one is dropped as a whole. Threads that read
-    records at the same time need no lock: the sets change places in one assignment, so that two
-    threads that do it at once drop the same set.
+    Their ids are in two tables, of which the older one is dropped as a whole. Threads that read
+    records at the same time need no lock: the tables change places in one assignment, so that two
+    threads that do it at once drop the same table.
     """
 
     def __init__(self, most: int = _MOST_EARLIER) -> None:
         self._half = most // 2
-        self._newer_older: tuple[set[str], set[str]] = set(), set()
+        self._newer_older: tuple[dict[str, Attempts], dict[str, Attempts]] = {}, {}
 
-    def add(self, request_id: str) -> None:
-        """Remember a SERVER span."""
+    def add(self, request_id: str, is_success: bool) -> None:
+        """Remember an attempt at a provider, by the SERVER span above it."""
         newer, _ = self._newer_older
         if len(newer) >= self._half:
-            self._newer_older = set(), newer
-        self._newer_older[0].add(request_id)
+            self._newer_older = {}, newer
+        before = self.get(request_id) or Attempts(0, False)
+        attempts = Attempts(before.number + 1, before.any_success or is_success)
+        self._newer_older[0][request_id] = attempts
 
-    def __contains__(self, request_id: str) -> bool:
-        return any(request_id in ids for ids in self._newer_older)
+    def get(self, request_id: str) -> Attempts | None:
+        """Return the attempts of a SERVER span in earlier records, None if there are none."""
+        newer, older = self._newer_older
+        return newer.get(request_id, older.get(request_id))
 
 
 class ProxyJoin:
@@ -89,12 +111,16 @@ class ProxyJoin:
                 attempts[_request_id(server)].append(request)
             elif request[0].parent_id:
                 # LiteLLM's CLIENT spans are right below their SERVER span.
-                self._earlier.add(f"{request[0].trace_id}/{request[0].parent_id}")
+                span, event = request
+                is_success = event["outcome"] == "success"
+                self._earlier.add(f"{span.trace_id}/{span.parent_id}", is_success)
         for servers in self._servers.values():
             for server, scope in servers.values():
                 requests = attempts.get(_request_id(server))
                 if requests:
                     self._batch.skipped[JOINED, scope] += 1
+                    if self._earlier.get(_request_id(server)) is not None:
+                        self._batch.notes[SPLIT_REQUEST, scope] += 1
                     _correct(server, requests)
                 else:
                     self._add_alone(server, scope)
@@ -123,9 +149,11 @@ class ProxyJoin:
         status_code = _status_of(server)
         left = _client_left(server)
         is_usable = 0 < server.start_ns <= server.end_ns
-        is_counted = _request_id(server) in self._earlier
+        earlier = self._earlier.get(_request_id(server))
+        if earlier is not None and (earlier.number > 1 or (left and earlier.any_success)):
+            self._batch.notes[SPLIT_REQUEST, scope] += 1
         if (
-            is_counted
+            earlier is not None
             or not is_usable
             or not (left or (status_code is not None and status_code >= 400))
         ):
@@ -145,6 +173,7 @@ class ProxyJoin:
             if end.error_class is not None:
                 event["error_class"] = end.error_class
         self._batch.events.append(event)
+        self._batch.notes[SERVER_SPAN_ONLY, scope] += 1
 
 
 def _correct(server: Span, requests: list[tuple[Span, Event]]) -> None:

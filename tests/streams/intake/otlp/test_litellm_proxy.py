@@ -126,28 +126,70 @@ def test_a_fallback_is_two_attempts_at_one_request() -> None:
     assert {first["attempt_of"], last["attempt_of"]} == {f"{TRACE}/{SERVER}"}
 
 
-@pytest.mark.parametrize("end", [server(500), server(200, error="ConnectionError")])
-def test_spans_in_two_records_are_one_event(end: dict[str, Any]) -> None:
+def read_in_turn(*records: list[tuple[str, list[dict[str, Any]]]]) -> list[IntakeBatch]:
+    """What one reader makes of the records of a proxy, one after the other."""
     reader = RequestReader()
     resource: dict[str, object] = {"service.name": "litellm"}
+    return [
+        reader.read(read_traces(request(*groups, resource=resource), JSON)) for groups in records
+    ]
+
+
+@pytest.mark.parametrize("end", [server(500), server(200, error="ConnectionError")])
+def test_spans_in_two_records_are_one_event(end: dict[str, Any]) -> None:
     failed = client(error="InternalServerError", parentSpanId=SERVER)
-    first, second = (
-        reader.read(read_traces(request(group, resource=resource), JSON))
-        for group in (("litellm", [failed]), ("fastapi", [end]))
+    # The SERVER span of another call in the same trace has an event.
+    other = end | {"spanId": "ee" * 8}
+    first, second, third = read_in_turn(
+        [("litellm", [failed])], [("fastapi", [end])], [("fastapi", [other])]
     )
     assert [event["outcome"] for event in first.events] == ["server_error"]
     assert second.events == []
     assert second.skipped["no_client_span", "fastapi"] == 1
-    # The SERVER span of another call in the same trace has an event.
-    other = request(("fastapi", [end | {"spanId": "ee" * 8}]), resource=resource)
-    assert len(reader.read(read_traces(other, JSON)).events) == 1
+    assert not second.notes  # the outcome is right
+    assert len(third.events) == 1
+    assert dict(third.notes) == {("server_span_only", "fastapi"): 1}
+
+
+LEFT = server(200, error="ConnectionError")
+
+
+@pytest.mark.parametrize(
+    ("error", "end", "expected"),
+    [("", LEFT, 1), ("", server(200), 0), ("InternalServerError", LEFT, 0)],
+)
+def test_a_cancellation_that_counts_as_a_success_is_noted(
+    error: str, end: dict[str, Any], expected: int
+) -> None:
+    answered = client(error=error, parentSpanId=SERVER)
+    first, second = read_in_turn([("litellm", [answered])], [("fastapi", [end])])
+    assert [event["outcome"] for event in first.events] == ["server_error" if error else "success"]
+    assert (second.events, sum(first.notes.values())) == ([], 0)
+    assert second.notes["split_request", "fastapi"] == expected
+
+
+def test_an_attempt_that_counts_as_a_request_of_its_own_is_noted() -> None:
+    failed = client(SECOND, error="InternalServerError", duration_ms=40, parentSpanId=SERVER)
+    answered = client(parentSpanId=SERVER)
+    first, second = read_in_turn(
+        [("litellm", [failed])], [("litellm", [answered]), ("fastapi", [server(200)])]
+    )
+    assert ["final" in batch.events[0] for batch in (first, second)] == [False, False]
+    assert dict(second.notes) == {("split_request", "fastapi"): 1}
+    third = read_in_turn(
+        [("litellm", [failed])], [("litellm", [answered])], [("fastapi", [server(200)])]
+    )[-1]
+    assert dict(third.notes) == {("split_request", "fastapi"): 1}
 
 
 def test_the_newest_earlier_requests_are_remembered() -> None:
     earlier = EarlierRequests(most=4)
     for number in range(7):
-        earlier.add(str(number))
-    assert [str(number) in earlier for number in range(8)] == [False] * 4 + [True] * 3 + [False]
+        earlier.add(str(number), is_success=number == 5)
+    # A failed attempt does not undo the success of another.
+    earlier.add("5", is_success=False)
+    remembered = [earlier.get(str(number)) for number in range(8)]
+    assert remembered == [None] * 4 + [(1, False), (2, True), (1, False), None]
 
 
 def test_two_calls_of_one_trace_find_their_own_server_span_along_the_parents() -> None:
