@@ -31,7 +31,7 @@ from slo.engine.report import ObjectiveResult
 from slo.engine.tracked import TrackedObjective, retention_days
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy
-from streams.query.completeness import complete_until_s
+from streams.query.completeness import complete_until_s, waiting_partitions
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.store.contract import StoreError
@@ -329,7 +329,9 @@ class Engine:
         """Mark the minutes that are known whole, and those with missing records."""
         coverage = Coverage.of(view.meta for view in views)
         floor_s, first = floors_s(views)[1], first_known_minute(views, coverage)
-        until_s = min([now_s, *complete_until_s(views, signs)]) if views else 0
+        until_s = min([now_s, *complete_until_s(views, signs)])
+        # Of a partition that waits nothing is counted, whatever the others have reached.
+        until_s = 0 if not views or waiting_partitions(views, signs) else until_s
         for kept in self._kept:
             for gap in coverage.gaps:
                 to_ms = gap.to_ms if gap.to_ms is not None else now_s * 1_000

@@ -42,10 +42,20 @@ def settled_until_s(
     return earliest_s // step_s * step_s
 
 
+def waiting_partitions(
+    views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]
+) -> list[int]:
+    """Return the partitions without state whose worker knows of records, or is halted there."""
+    stored = {view.partition for view in views}
+    return [one.partition for one in heartbeats if one.partition not in stored and _waits(one)]
+
+
+def _waits(heartbeat: Heartbeat) -> bool:
+    # A worker that is halted at the first record may not know of any.
+    return bool(heartbeat.number("highwater") or heartbeat.text("halted"))
+
+
 def _empty_until_s(heartbeat: Heartbeat) -> int:
     """Return the second up to which a partition without state had no record; 0 if unknown."""
     at_ms = heartbeat.number("at_ms")
-    # Records that its worker knows of are not in the state yet, or it is halted before them.
-    if at_ms is None or heartbeat.number("highwater") != 0 or heartbeat.text("halted"):
-        return 0
-    return int(at_ms) // 1_000
+    return 0 if at_ms is None or _waits(heartbeat) else int(at_ms) // 1_000

@@ -28,7 +28,7 @@ from exporters.daily.day.facts import (
     Values,
 )
 from slo.engine.maintenance import SEAL_AFTER_S
-from streams.query.completeness import complete_until_s
+from streams.query.completeness import complete_until_s, waiting_partitions
 from streams.state.registry import OTHER
 from streams.state.tables import Table
 from streams.store.heartbeat import Heartbeat
@@ -196,14 +196,7 @@ def partitions_behind(
     """Return the partitions that are not read up to an instant: (partition, read up to)."""
     reached = zip(views, complete_until_s(views, heartbeats), strict=True)
     behind = [(view.partition, at_s) for view, at_s in reached if at_s < until_s]
-    counted = {view.partition for view in views}
-    # A worker owns the partition and its log has records, but none of them is counted yet.
-    behind += [
-        (heartbeat.partition, 0)
-        for heartbeat in heartbeats
-        if heartbeat.partition not in counted and heartbeat.number("highwater")
-    ]
-    return behind
+    return behind + [(partition, 0) for partition in waiting_partitions(views, heartbeats)]
 
 
 def silent_until_s(

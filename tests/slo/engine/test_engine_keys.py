@@ -4,6 +4,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import pytest
+
 from slo.engine.minute_status import Attainment
 from slo.engine.report import instant
 from slo.policy.loading import load_policy
@@ -147,6 +149,24 @@ def test_client_errors_of_probes_count_as_their_objective_says(
             ("o1", ""): Attainment(Fraction(2), 4),
             ("o2", ""): Attainment(Fraction(1), 1),
         }
+
+    in_world(use)
+
+
+@pytest.mark.parametrize("waiting", [{"highwater": 3}, {"halted": "unreadable"}])
+def test_no_minute_is_known_while_a_partition_with_records_has_no_state(
+    in_world: Callable[..., Any], waiting: dict[str, Any]
+) -> None:
+    async def use(world: World) -> None:
+        await world.add(0, [event(NOON), event(NOON + 180)])
+        engine = world.engine(policy({"indicator": MINUTES}))
+        await world.writer.send_heartbeat(1, NOON + 180, **{"highwater": 0} | waiting)
+        found = await judge(engine, NOON + 300)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(0), 0)
+        # The worker has no record of it: an empty partition hides nothing.
+        await world.writer.send_heartbeat(1, NOON + 200, highwater=0)
+        found = await judge(engine, NOON + 300)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(1), 1)
 
     in_world(use)
 
