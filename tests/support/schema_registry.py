@@ -21,6 +21,8 @@ class Registry:
     schemas: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     answers_503: bool = False
+    # In place of a Protobuf schema that is wanted serialised; the empty text: an answer 500.
+    serialises_as: str | None = None
 
     def register(
         self, subject: str, schema: str, kind: str = "AVRO", references: Sequence[Any] = ()
@@ -70,7 +72,13 @@ def schema_registry(login: tuple[str, str] | None = None) -> Iterator[Registry]:
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
             registry.asked.append(self.path)
-            self.reply(registry.answer(path))
+            answer = registry.answer(path)
+            status = 200
+            if answer and self.path.endswith("?format=serialized"):
+                if registry.serialises_as == "":
+                    status = 500
+                answer["schema"] = registry.serialises_as or answer["schema"]
+            self.reply(answer, status)
 
         def do_POST(self) -> None:
             given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -79,8 +87,9 @@ def schema_registry(login: tuple[str, str] | None = None) -> Iterator[Registry]:
             number = registry.register(subject, *arguments, given.get("references") or ())
             self.reply(public(next(e for e in registry.schemas if e["id"] == number)))
 
-        def reply(self, content: dict[str, Any] | None) -> None:
-            status = 404 if content is None else 200
+        def reply(self, content: dict[str, Any] | None, status: int = 200) -> None:
+            if content is None:
+                status = 404
             if registry.login is not None:
                 expected = b64encode(":".join(registry.login).encode()).decode()
                 if self.headers.get("Authorization") != f"Basic {expected}":

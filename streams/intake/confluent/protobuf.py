@@ -39,8 +39,9 @@ _REASON_MAX = 200
 def protobuf_decoder(schema: Schema) -> Decode:
     """Return the decoder of a schema. Raises UnusableSchema. It may take a second."""
     texts = {**schema.imports, _ROOT: schema.text}
-    files = _serialised(texts)
-    return _decoder(_compile(texts) if files is None else _with_well_known(files))
+    files = [serialised_file(name, text) for name, text in texts.items()]
+    known = [file for file in files if file is not None]
+    return _decoder(_compile(texts) if len(known) < len(files) else _with_well_known(known))
 
 
 def protobuf_file_decoder(path: Path) -> Decode:
@@ -142,17 +143,14 @@ def _key(key: Any) -> str:
     return str(key).lower() if isinstance(key, bool) else str(key)
 
 
-def _serialised(texts: Mapping[str, str]) -> list[FileDescriptorProto] | None:
-    """Return the descriptors if the texts are serialised ones, in base64; else None."""
-    files = []
-    for name, text in texts.items():
-        try:
-            file = FileDescriptorProto.FromString(base64.b64decode(text, validate=True))
-        except (binascii.Error, ValueError, DecodeError):
-            return None
-        file.name = name
-        files.append(file)
-    return files
+def serialised_file(name: str, text: str) -> FileDescriptorProto | None:
+    """Return the descriptor of this name if the text is a serialised one in base64, else None."""
+    try:
+        file = FileDescriptorProto.FromString(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError, DecodeError):
+        return None
+    file.name = name
+    return file
 
 
 def _with_well_known(files: list[FileDescriptorProto]) -> list[FileDescriptorProto]:

@@ -7,6 +7,7 @@ recently is made again when a record needs it.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -21,7 +22,11 @@ from streams.config.security import trust
 from streams.config.yaml_file import read_text
 from streams.errors import ConfigError, Unavailable, one_line
 from streams.intake.confluent.avro import avro_decoder
-from streams.intake.confluent.protobuf import protobuf_decoder, protobuf_file_decoder
+from streams.intake.confluent.protobuf import (
+    protobuf_decoder,
+    protobuf_file_decoder,
+    serialised_file,
+)
 from streams.intake.confluent.schemas import Decode, Schema, UnusableSchema
 from streams.intake.confluent.wire_format import AVRO, PROTOBUF, SchemaName
 
@@ -124,11 +129,21 @@ class SchemaDecoders:
             imports[name] = _text(part)
 
     async def _get(self, client: ClientSession, path: str, encoding: str) -> dict[str, Any]:
+        """Return a schema as the registry has it. Raises Unavailable."""
+        if encoding == PROTOBUF:
+            # Apicurio answers with 500 or with another format than base64: take the text then.
+            with suppress(Unavailable):
+                answer = await self._ask(client, path, {"format": "serialized"})
+                if serialised_file(path, _text(answer)) is not None:
+                    return answer
+        return await self._ask(client, path, {})
+
+    async def _ask(
+        self, client: ClientSession, path: str, options: dict[str, str]
+    ) -> dict[str, Any]:
         """Return one answer of the registry. Raises Unavailable."""
         assert self._settings.url is not None
         address = f"{self._settings.url.rstrip('/')}/{path}"
-        # A registry that cannot serialise gives the text.
-        options = {"format": "serialized"} if encoding == PROTOBUF else {}
         try:
             async with client.get(address, params=options, ssl=self._tls) as response:
                 status = response.status

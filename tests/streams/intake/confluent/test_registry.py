@@ -69,7 +69,11 @@ def test_a_guid_and_references_are_followed(registry: Registry) -> None:
     assert read(SchemaDecoders(settings(registry)), name, b"\x0e") == {"mid": {"in": {"n": 7}}}
 
 
-def test_a_registry_that_gives_texts_of_protobuf_is_understood(registry: Registry) -> None:
+@pytest.mark.parametrize("serialised", [None, "\n\x01R\x1a\x07u.proto", ""])
+def test_a_registry_that_gives_texts_of_protobuf_is_understood(
+    serialised: str | None, registry: Registry
+) -> None:
+    registry.serialises_as = serialised  # Apicurio's is not base64, or it fails
     text = 'syntax = "proto3"; import "u.proto"; message R { U usage = 1; }'
     registry.register("u", 'syntax = "proto3"; message U { int64 input = 1; }', "PROTOBUF")
     reference = {"name": "u.proto", "subject": "u", "version": 1}
