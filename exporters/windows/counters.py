@@ -28,13 +28,13 @@ _FROM_CACHE_AT = KNOWN_AT + KNOWN.index("response_cache")
 
 
 @dataclass(frozen=True, slots=True)
-class Attempts(Amounts):
+class ProviderAttempts(Amounts):
     """All attempts of a group, final or not, as the provider answered them; without tokens."""
 
     outcomes: Sequence[int] = ()  # in the order of OUTCOMES, without probes
 
 
-def attempts(sums: Sums) -> dict[int, Attempts]:
+def attempts(sums: Sums) -> dict[int, ProviderAttempts]:
     """Return the attempts of each group; empty if they are the requests of the window.
 
     They are if all attempts were final and no answer is from a gateway's response cache, for which
@@ -57,7 +57,7 @@ def attempts(sums: Sums) -> dict[int, Attempts]:
     counted[at] += sums.counts.values[:, PROBES_AT:TOKENS_AT]
     _add_by_outcome(counted, groups, probes, PROBE_ATTEMPTS_AT)
     return {
-        group: Attempts(sum(row), eligible, successes, outcomes=row)
+        group: ProviderAttempts(sum(row), eligible, successes, outcomes=row)
         for group, row, eligible, successes in zip(
             groups.tolist(),
             outcomes.tolist(),
