@@ -35,7 +35,7 @@ from streams.state.measures import counted_events
 from streams.state.registry import Registry
 from streams.state.slices import Aggregate, Thresholds
 from streams.state.tables import Ints, Table
-from streams.worker.deduplication import ArrivalWindow, deduplicate
+from streams.worker.deduplication import Deduplicator, deduplicate
 
 SPILL_BYTES = 64 * 2**20  # aggregates beyond this go to the temporary file
 MINUTE_MS = 60_000
@@ -49,8 +49,9 @@ Say = Callable[[str], None]
 class _Log:
     """The state that decides about the next event of one log."""
 
-    seen: ArrivalWindow | None
+    deduplicator: Deduplicator | None
     watermark: Watermark | None = None
+    records: int = 0  # so far
 
 
 class Recording:
@@ -114,8 +115,11 @@ class Recording:
             timestamps_ms = np.full(len(values), MAX_TIME_MS, np.int64)
         decoded = decode(values, timestamps_ms, state.watermark, limits, by_sender)
         state.watermark = decoded.watermark
-        if state.seen is not None and len(decoded.columns.ended_at_ms):
-            decoded = deduplicate(decoded, state.seen.find_duplicates(decoded.columns))
+        if state.deduplicator is not None:
+            offsets = state.records + decoded.columns.position
+            duplicate = state.deduplicator.find_duplicates(offsets, decoded.columns)
+            decoded = deduplicate(decoded, duplicate)
+        state.records += len(values)
         self.refused.update(rejection.reason for rejection in decoded.rejections)
         self.duplicates += len(decoded.duplicates_ms)
         columns, names = decoded.columns, self.registry
@@ -154,7 +158,7 @@ class Recording:
     def _log(self, log: object) -> _Log:
         if log not in self._logs:
             window_ms, most = self._worker.dedup_window_s * 1_000, self._worker.dedup_max_ids
-            self._logs[log] = _Log(ArrivalWindow(window_ms, most) if window_ms else None)
+            self._logs[log] = _Log(Deduplicator(window_ms, most, {}, None) if window_ms else None)
         return self._logs[log]
 
     def _keep(self, rows: dict[str, KeyedRows]) -> None:

@@ -254,11 +254,9 @@ Gateways and Kafka clients send records again. A repeated event does not count i
 partition's watermark when the record is read. A final success is recognised by its `request_id`,
 since a request is answered once; any other event by its `request_id` and `ended_at`.
 
-If the senders stamp the records (`CreateTime`), the watermark of a partition that was idle for half
-an hour, or that has less than one event in 15 minutes, moves only when later events confirm it, and
-then by more than the default window: of copies sent just before and after that moment both count.
-With `LogAppendTime` this happens only to an event that ended half an hour before others and is
-sent again after them ([Time](#time)).
+After an idle time the watermark moves far at once: with the first new event, or, if the senders
+stamp the records (`CreateTime`), once later events confirm it ([Time](#time)). The 4,096 records
+before that move arrive again with it, so copies sent before and after it count once.
 
 Duplicates are recognised within one partition: the same id in two partitions counts twice. Use
 `request_id` as the key of the record, so that a repeated event is in the same partition.

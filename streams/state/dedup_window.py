@@ -1,6 +1,6 @@
 """Remembers ids with the latest of their times, exactly within a window of time, in little memory.
 
-Pure. ArrivalWindow (streams/worker/deduplication.py) finds the duplicates of a partition with it.
+Pure. Deduplicator (streams/worker/deduplication.py) finds the duplicates of a partition with it.
 """
 
 import numpy as np

@@ -6,20 +6,26 @@ valid one of its partition, counted or a duplicate itself, has the same identity
 the window and one part before. So the result depends on the log alone: not on how it is cut into
 batches, not on restarts, not on a clock, and not on when the events ended.
 
+If a record moves the watermark by more than a part at once, the partition was idle, or its newest
+events waited to be confirmed. When the records just before were sent is not known then: they may
+have come with it. So the newest of them, up to NEWEST_MAX, arrive again at the new watermark.
+
     log        ... | a   b   a'  c   d   b' | e  a" ...
                      ^                        ^
                      |                        stored offset: counted from here on
-                     ReplayHorizon.since: read again after a restart, to fill the ArrivalWindow
+                     ReplayHorizon.since: read again after a restart, for their ids
 
 Request ids are in memory only; after a restart they are read again from the log. ReplayHorizon has
 the offset at which each part of the window begins, so that records read again have the arrival that
 they had at first.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +41,8 @@ from streams.state.set_back import SetBack
 from streams.state.slices import HORIZON_S
 from streams.state.tables import Ints
 
+# A batch job's lines may all be reported again, so this is more than confirm a watermark.
+NEWEST_MAX = 4_096
 _UNSETTLED = -1  # part of the records before the watermark was settled
 
 
@@ -72,10 +80,10 @@ def deduplicate(decoded: Decoded, duplicate: Marks) -> Decoded:
 def _is_comparable(ended_at_ms: Ints, part_ms: Ints, step_ms: int) -> Marks:
     """Return which events take part in deduplication.
 
-    `part_ms`: the begin of their part of arrival, whose length is `step_ms`; negative before the
-    watermark was settled, when no event is too late. All events do but those older than the limit
-    of `too_late` at some moment of their part: when records are read again, only their part is
-    known, so an accepted event of that age cannot be distinguished from a rejected one.
+    `part_ms`: the begin of their part of arrival, whose length is `step_ms`. All events do but
+    those older than the limit of `too_late` at some moment of their part: when records are read
+    again, only their part is known, so an accepted event of that age cannot be distinguished from a
+    rejected one.
     """
     return ended_at_ms >= part_ms + step_ms - HORIZON_S * 1_000
 
@@ -89,9 +97,12 @@ class ReplayHorizon:
     def __init__(self, window_ms: int) -> None:
         self._window_ms = window_ms + arrival_step_ms(window_ms)
         self._step_ms = arrival_step_ms(window_ms)
-        # Part of arrival -> offset; offsets rise with parts. _UNSETTLED is the first one.
+        # Part of arrival -> offset; offsets rise with parts. _UNSETTLED: the only one, if there.
         self._first: dict[int, int] = {}
         self._latest_ms = 0
+        # Of the record that settled the watermark, while earlier ones are needed: before it no
+        # event was too late. 0 else.
+        self.settled_at = 0
 
     def add(self, offsets: Ints, arrived_ms: Ints) -> None:
         """Add the valid records of the next batch, with its duplicates; -1: not settled yet."""
@@ -102,29 +113,29 @@ class ReplayHorizon:
         numbers, first = np.unique(arrived_ms // self._step_ms, return_index=True)
         for part, offset in zip(numbers.tolist(), offsets[first].tolist(), strict=True):
             self._first.setdefault(part, offset)
+        self._settle()
         self._first = self._within(self._latest_ms)
+        if min(self._first.values()) >= self.settled_at:
+            self.settled_at = 0
 
     def since(self, watermark_ms: int | None) -> int | None:
         """Return the smallest offset that is needed at this watermark; None if none is."""
         return min(self._within(watermark_ms or 0).values(), default=None)
 
-    def arrivals_ms(self, offsets: Ints) -> Ints:
-        """Return the arrival of records from `since` on, rounded down to their part.
+    def move(self, offset: int, arrived_ms: int) -> None:
+        """Let the records from `offset` on arrive later than all before."""
+        self._first = {part: at for part, at in self._first.items() if at < offset}
+        self._first[arrived_ms // self._step_ms] = offset
 
-        -1: before the watermark was settled.
-        """
+    def arrivals_ms(self, offsets: Ints) -> Ints:
+        """Return the arrival of records from `since` on, rounded down to their part."""
         # Without any part, as in a state of an older version, no id is within the window.
         pairs = sorted((offset, part) for part, offset in self._first.items()) or [(0, 0)]
         starts = np.array([offset for offset, _ in pairs], np.int64)
         # Parts of a state of an older version followed event time, which may fall.
         parts = np.maximum.accumulate(np.array([part for _, part in pairs], np.int64))
         at = np.maximum(np.searchsorted(starts, offsets, side="right") - 1, 0)
-        return np.where(parts[at] == _UNSETTLED, -1, parts[at] * self._step_ms)
-
-    @property
-    def settled_at_ms(self) -> int:
-        """Return the part in which the watermark was settled, if its records are still needed."""
-        return self._step_ms * min((part for part in self._first if part != _UNSETTLED), default=0)
+        return parts[at] * self._step_ms
 
     def shift(self, back_ms: int) -> None:
         """Move all arrivals back, by whole parts. See `DedupWindow.shift`."""
@@ -137,79 +148,77 @@ class ReplayHorizon:
 
     def dump(self) -> dict[int, int]:
         """Return up to 20 offsets for the state, by the last millisecond of their part."""
-        return {(part + 1) * self._step_ms - 1: at for part, at in self._first.items()}
+        first = self._first
+        if self.settled_at:
+            first = {_UNSETTLED: self.settled_at} | first
+        return {(part + 1) * self._step_ms - 1: at for part, at in first.items()}
 
     def load(self, dumped: Mapping[int, int]) -> None:
         """Restore the result of `dump`, also if the window had another length."""
         for last_ms, offset in sorted(dumped.items(), key=itemgetter(1)):
             self._first.setdefault(last_ms // self._step_ms, offset)
+        if _UNSETTLED in self._first and min(self._first.values()) < self._first[_UNSETTLED]:
+            self.settled_at = self._first.pop(_UNSETTLED)
+        self._settle()  # a state of an older version
+
+    def _settle(self) -> None:
+        """Let records from before the watermark was settled arrive in the part in which it was."""
+        if _UNSETTLED in self._first and len(self._first) > 1:
+            offset = self._first.pop(_UNSETTLED)
+            part = min(self._first)
+            self.settled_at, self._first[part] = self._first[part], offset
 
     def _within(self, watermark_ms: int) -> dict[int, int]:
         # As DedupWindow keeps them, so that a limit on ids forgets the same ones after a restart.
         fine_ms = self._step_ms // STEPS_OF_ARRIVAL
         start_ms = (watermark_ms - self._window_ms + 1) // fine_ms * fine_ms
-        settled = {part: at for part, at in self._first.items() if part != _UNSETTLED}
-        needed = {part: at for part, at in settled.items() if part * self._step_ms >= start_ms}
-        # Records from before the watermark was settled arrived in the part in which it was.
-        if _UNSETTLED in self._first and len(needed) == len(settled):
-            needed[_UNSETTLED] = self._first[_UNSETTLED]
-        return needed
+        return {
+            part: at
+            for part, at in self._first.items()
+            if part == _UNSETTLED or part * self._step_ms >= start_ms
+        }
 
 
-class ArrivalWindow:
-    """The identities of one partition within the window of arrival."""
+class Records(NamedTuple):
+    """Some records of a partition, in log order."""
 
-    def __init__(self, window_ms: int, max_ids: int) -> None:
-        """Remember at most `max_ids`. Raises ValueError for an impossible number."""
-        self._step_ms = arrival_step_ms(window_ms)
-        # One part more, as arrivals are rounded down. Parts of arrival are whole parts of the
-        # window, so that a shift by the former moves all of the latter.
-        self.ids = DedupWindow(window_ms + self._step_ms, max_ids, step_ms(window_ms))
-        self._unsettled: list[Hashes] = []
+    offsets: Ints
+    request: Hashes
+    ended_at_ms: Ints
 
-    def find_duplicates(self, columns: Columns) -> Marks:
-        """Return which events of the next batch are duplicates; remember all of them."""
-        request, arrived_ms = columns.request, columns.arrived_ms
-        if not len(request):
-            return np.zeros(0, np.bool_)
-        # Nearly always all are, as the last event arrived last.
-        if not _is_comparable(columns.ended_at_ms.min(), arrived_ms[-1], self._step_ms):
-            parts_ms = self._part_ms(arrived_ms)
-            comparable = _is_comparable(columns.ended_at_ms, parts_ms, self._step_ms)
-            duplicate = np.zeros(len(request), np.bool_)
-            duplicate[comparable] = self._find(request[comparable], arrived_ms[comparable])
-            return duplicate
-        return self._find(request, arrived_ms)
+    def select(self, rows: Marks | slice) -> "Records":
+        """Return some of them, as a copy, so that no batch stays in memory for a few rows."""
+        return Records(
+            self.offsets[rows].copy(), self.request[rows].copy(), self.ended_at_ms[rows].copy()
+        )
 
-    def _find(self, request: Hashes, arrived_ms: Ints) -> Marks:
-        first = int(np.searchsorted(arrived_ms, 0))  # arrivals never fall
-        duplicate = np.zeros(len(request), np.bool_)
-        if first:
-            duplicate[:first] = self.remember(request[:first], arrived_ms[:first], None)
-        if first < len(request):
-            if self._unsettled:
-                # The ids from before the watermark was settled arrive now.
-                earlier = np.concatenate(self._unsettled)
-                now_ms = self._part_ms(np.full(len(earlier), arrived_ms[first]))
-                self.ids.find_duplicates(earlier, now_ms, np.full(len(earlier), -1))
-                self._unsettled = []
-            rest = arrived_ms[first:]
-            duplicate[first:] = self.ids.find_duplicates(request[first:], self._part_ms(rest), rest)
-        return duplicate
 
-    def remember(self, request: Hashes, arrived_ms: Ints, watermark_ms: int | None) -> Marks:
-        """Remember events again after a restart; return which are duplicates among them.
+class NewestRecords:
+    """The newest records of a partition: a watermark that jumps lets them arrive again."""
 
-        `arrived_ms`: as ReplayHorizon gives it. `watermark_ms`: of the stored state; None as long
-        as it is not settled.
-        """
-        if watermark_ms is None:
-            self._unsettled.append(request)
-            arrived_ms, watermark_ms = np.zeros(len(request), np.int64), -1
-        return self.ids.find_duplicates(request, arrived_ms, np.full(len(request), watermark_ms))
+    def __init__(self, most: int) -> None:
+        self._most, self._count = most, 0
+        self._parts: deque[Records] = deque()
 
-    def _part_ms(self, arrived_ms: Ints) -> Ints:
-        return arrived_ms // self._step_ms * self._step_ms
+    def add(self, records: Records) -> None:
+        """Add records that follow on the last ones."""
+        size = min(len(records.offsets), self._most)
+        if not size:
+            return
+        self._parts.append(records.select(slice(-size, None)))
+        self._count += size
+        while self._count - len(self._parts[0].offsets) >= self._most:
+            self._count -= len(self._parts.popleft().offsets)
+
+    def since(self, offset: int) -> Records | None:
+        """Return those from an offset on; None if there are none."""
+        if not self._parts or self._parts[-1].offsets[-1] < offset:
+            return None
+        offsets, request, ended_at_ms = map(np.concatenate, zip(*self._parts, strict=True))
+        # One part is joined faster the next time: a sparse log has a jump at each record.
+        self._parts, self._count = deque(), 0
+        self.add(Records(offsets, request, ended_at_ms))
+        return self._parts[0].select(self._parts[0].offsets >= offset)
 
 
 class Deduplicator:
@@ -220,17 +229,21 @@ class Deduplicator:
     ) -> None:
         """`recent`: the result of `dump`, from the state, whose watermark was set back `last`."""
         self._window_ms, self._max_ids = window_ms, max_ids
+        self._step_ms = arrival_step_ms(window_ms)
         # Records before this offset were judged by a watermark that was this much later.
         self._shifted_before = 0 if last is None else last.offset
         self._shift_ms = 0 if last is None else last.shift_ms
         self._horizon = ReplayHorizon(window_ms)
         self._horizon.load(recent)
-        self._window = ArrivalWindow(window_ms, max_ids)
+        self._begin()
 
-    @property
-    def ids(self) -> DedupWindow:
-        """Return the remembered ids."""
-        return self._window.ids
+    def _begin(self) -> None:
+        # One part more, as arrivals are rounded down. Parts of arrival are whole parts of the
+        # window, so that a shift by the former moves all of the latter.
+        fine_ms = self._step_ms // STEPS_OF_ARRIVAL
+        self.ids = DedupWindow(self._window_ms + self._step_ms, self._max_ids, fine_ms)
+        self._unsettled: list[Records] = []
+        self._newest = self._no_records()
 
     def read_from(self, settled_ms: int | None, next_offset: int) -> int:
         """Return the offset at which to read the log again, to remember the ids before
@@ -246,26 +259,102 @@ class Deduplicator:
 
         `columns` may have records that were too late then: they are left out here.
         """
+        records = Records(offsets, columns.request, columns.ended_at_ms)
+        if settled_ms is None:
+            self._add_unsettled(records)
+            return
         arrived_ms = self._horizon.arrivals_ms(offsets)
-        shifted = (offsets < self._shifted_before) & (arrived_ms >= 0)
-        judged_ms = arrived_ms + np.where(shifted, self._shift_ms, 0)
-        step_ms = arrival_step_ms(self._window_ms)
-        comparable = _is_comparable(columns.ended_at_ms, judged_ms, step_ms)
-        # As in ReplayHorizon: these records arrived in the part in which the watermark was settled.
-        arrived_ms = np.where(arrived_ms < 0, self._horizon.settled_at_ms, arrived_ms)
-        self._window.remember(columns.request[comparable], arrived_ms[comparable], settled_ms)
+        judged_ms = arrived_ms + np.where(offsets < self._shifted_before, self._shift_ms, 0)
+        comparable = self._are_comparable(records, judged_ms)
+        self._newest.add(records.select(comparable & (offsets >= self._shifted_before)))
+        request = records.request[comparable]
+        settled = np.full(len(request), settled_ms)
+        self.ids.find_duplicates(request, arrived_ms[comparable], settled)
 
     def find_duplicates(self, offsets: Ints, columns: Columns) -> Marks:
         """Return which valid records of the next batch are duplicates; remember all of them."""
-        self._horizon.add(offsets, columns.arrived_ms)
-        return self._window.find_duplicates(columns)
+        arrived_ms, count = columns.arrived_ms, len(offsets)
+        records = Records(offsets, columns.request, columns.ended_at_ms)
+        jumps = np.flatnonzero(arrived_ms - columns.watermark_ms > self._step_ms).tolist()
+        if not jumps:
+            return self._find(records, arrived_ms)
+        duplicate = np.zeros(count, np.bool_)
+        for start, end in pairwise(sorted({0, *jumps, count})):
+            if start or jumps[0] == 0:
+                self._move_newest(int(columns.watermark_ms[start]), int(arrived_ms[start]))
+            part = slice(start, end)
+            duplicate[part] = self._find(records.select(part), arrived_ms[part])
+        return duplicate
+
+    def _find(self, records: Records, arrived_ms: Ints) -> Marks:
+        duplicate = np.zeros(len(arrived_ms), np.bool_)
+        self._horizon.add(records.offsets, arrived_ms)
+        first = int(np.searchsorted(arrived_ms, 0))  # arrivals never fall
+        if first:
+            duplicate[:first] = self._add_unsettled(records.select(slice(first)))
+            records, arrived_ms = records.select(slice(first, None)), arrived_ms[first:]
+        if not len(arrived_ms):
+            return duplicate
+        # The records from before the watermark was settled arrive now.
+        for earlier in self._unsettled:
+            self._arrive(earlier, np.full(len(earlier.offsets), arrived_ms[0]))
+        self._unsettled = []
+        duplicate[first:] = self._arrive(records, arrived_ms)
+        return duplicate
+
+    def _add_unsettled(self, records: Records) -> Marks:
+        """Remember records for as long as the watermark is not settled."""
+        self._unsettled.append(records)
+        arrived_ms = np.zeros(len(records.offsets), np.int64)
+        return self.ids.find_duplicates(records.request, arrived_ms, arrived_ms - 1)
+
+    def _arrive(self, records: Records, arrived_ms: Ints) -> Marks:
+        if not len(arrived_ms):
+            return np.zeros(0, np.bool_)
+        parts_ms = arrived_ms // self._step_ms * self._step_ms
+        # Nearly always all are comparable, as the last event arrived last.
+        if _is_comparable(records.ended_at_ms.min(), parts_ms[-1], self._step_ms):
+            self._newest.add(records)
+            return self.ids.find_duplicates(records.request, parts_ms, arrived_ms)
+        comparable = self._are_comparable(records, parts_ms)
+        duplicate = np.zeros(len(arrived_ms), np.bool_)
+        records, arrived_ms = records.select(comparable), arrived_ms[comparable]
+        self._newest.add(records)
+        duplicate[comparable] = self.ids.find_duplicates(
+            records.request, parts_ms[comparable], arrived_ms
+        )
+        return duplicate
+
+    def _are_comparable(self, records: Records, parts_ms: Ints) -> Marks:
+        comparable = _is_comparable(records.ended_at_ms, parts_ms, self._step_ms)
+        return comparable | (records.offsets < self._horizon.settled_at)
+
+    def _move_newest(self, watermark_ms: int, arrived_ms: int) -> None:
+        """Let the newest records arrive again, as one moves the watermark to `arrived_ms`."""
+        since = self._horizon.since(watermark_ms)
+        newest = None if since is None else self._newest.since(since)
+        if newest is None:
+            return
+        # Only those after the last one that is too old for its new part, so that all records from
+        # one offset on are in it.
+        parts_ms = np.full(len(newest.offsets), arrived_ms // self._step_ms * self._step_ms)
+        old = np.flatnonzero(~self._are_comparable(newest, parts_ms))
+        newest = newest.select(slice(int(old[-1]) + 1 if len(old) else 0, None))
+        if len(newest.offsets):
+            self._horizon.move(int(newest.offsets[0]), arrived_ms)
+            now_ms = np.full(len(newest.offsets), arrived_ms)
+            self.ids.find_duplicates(newest.request, parts_ms[-len(now_ms) :], now_ms)
+
+    def _no_records(self) -> NewestRecords:
+        # Half of what a limit on ids allows, so that they alone do not exceed it.
+        return NewestRecords(min(NEWEST_MAX, self._max_ids // 2))
 
     def set_back(self, from_ms: int, to_ms: int, next_offset: int) -> int:
         """Move arrivals back with the watermark; return by how much, see `SetBack.shift_ms`.
 
         If ids from before the last time are still within the window, all ids are forgotten.
         """
-        step_ms = arrival_step_ms(self._window_ms)
+        step_ms = self._step_ms
         # Rounded up, so that no remembered arrival is after the new watermark.
         shift_ms = -(-(from_ms - to_ms) // step_ms) * step_ms
         since = self._horizon.since(from_ms)
@@ -273,15 +362,16 @@ class Deduplicator:
             self.forget()  # the state keeps one shift only
             return 0
         self._horizon.shift(shift_ms)
-        self._window.ids.shift(shift_ms)
+        self.ids.shift(shift_ms)
         self._shifted_before, self._shift_ms = next_offset, shift_ms
+        self._newest = self._no_records()  # judged by another watermark
         return shift_ms
 
     def forget(self) -> None:
         """Forget all ids, as those of another log."""
         self._shifted_before = self._shift_ms = 0
         self._horizon = ReplayHorizon(self._window_ms)
-        self._window = ArrivalWindow(self._window_ms, self._max_ids)
+        self._begin()
 
     def dump(self) -> dict[int, int]:
         """Return what the state keeps to find the records to read again, see `ReplayHorizon`."""

@@ -18,7 +18,8 @@ from streams.events.watermark import Watermark
 from streams.state.limits import event_limits, thresholds_of
 from streams.state.slices import LEVELS, SliceId
 from tests.support.answers import hashed
-from tests.support.oracle import Recount, arrival_step_ms, identity, judge, row_of
+from tests.support.arrivals import RecentArrivals
+from tests.support.oracle import Recount, identity, judge, row_of
 from tests.support.oracle_counts import DUPLICATE, Row, told
 
 READ_S = 60
@@ -47,8 +48,10 @@ class Partition:
     unplaced: Counter[str] = field(default_factory=Counter)
     refused: set[int] = field(default_factory=set)  # offsets of what is no valid event
     _levels: list[dict[int, Counts]] = field(default_factory=lambda: [{} for _ in LEVELS])
-    # identity -> its latest arrival, rounded down
-    _arrivals_ms: dict[object, int] = field(default_factory=dict)
+    _arrivals: RecentArrivals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._arrivals = RecentArrivals(self.worker.dedup_window_s * 1_000)
 
     def read(self, records: Sequence[Record]) -> None:
         """Count the next records."""
@@ -68,7 +71,7 @@ class Partition:
                 refused[_step(row.at_ms)] += self.unplaced.elements()
                 self.unplaced.clear()
             name = identity(event["request_id"], row.outcome, row.final, row.at_ms)
-            if self._is_duplicate(name, row.at_ms):
+            if self._arrivals.is_duplicate(name, row.at_ms, self.watermark_ms):
                 refused[_step(self.watermark_ms)].append(DUPLICATE)
             else:
                 rows[_step(row.at_ms)].append(
@@ -84,15 +87,6 @@ class Partition:
             self.unplaced[reason] += 1
         else:
             refused[_step(self.watermark_ms)].append(reason)
-
-    def _is_duplicate(self, name: object, at_ms: int) -> bool:
-        assert self.watermark_ms is not None
-        arrived_ms = max(self.watermark_ms, at_ms)
-        step_ms = arrival_step_ms(self.worker.dedup_window_s * 1_000)
-        before = self._arrivals_ms.get(name)
-        self._arrivals_ms[name] = arrived_ms - arrived_ms % step_ms
-        window_ms = self.worker.dedup_window_s * 1_000 + step_ms
-        return before is not None and before > arrived_ms - window_ms
 
     def _count(
         self, rows: Mapping[int, Iterable[Row]], refused: Mapping[int, Iterable[str]]
@@ -118,9 +112,7 @@ class Partition:
         for level, slices in zip(LEVELS, self._levels, strict=True):
             for start_s in [at for at in slices if at + level.step_s <= watermark_s - level.keep_s]:
                 del slices[start_s]
-        window_ms = self.worker.dedup_window_s * 1_000
-        oldest_ms = self.watermark_ms - window_ms - arrival_step_ms(window_ms)
-        self._arrivals_ms = {name: at for name, at in self._arrivals_ms.items() if at > oldest_ms}
+        self._arrivals.forget(self.watermark_ms)
 
     def merged_until_s(self) -> list[int]:
         """How far each level must reach."""

@@ -15,9 +15,10 @@ from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.events.fields import ENDINGS, ERROR_CLASSES, FIELDS
 from streams.events.watermark import Watermark
 from streams.state.measures import availability, measures, whole
-from streams.state.slices import HORIZON_S, Aggregate
-from streams.worker.deduplication import ArrivalWindow, arrival_step_ms, deduplicate
+from streams.state.slices import Aggregate
+from streams.worker.deduplication import Deduplicator, deduplicate
 from tests.support.aggregates import parts_of
+from tests.support.arrivals import RecentArrivals
 from tests.support.contract import read_record
 from tests.support.event_samples import EVENT, NOW
 
@@ -135,7 +136,7 @@ def check(values: list[bytes], chance: random.Random) -> Counter[str]:
 
 def _count(values: list[bytes], chance: random.Random) -> tuple[list[Decoded], Aggregate]:
     """Decode and deduplicate records as a worker does, and add up what counts."""
-    window = ArrivalWindow(WINDOW_MS, 10**7)
+    deduplicator = Deduplicator(WINDOW_MS, 10**7, {}, None)
     batches: list[Decoded] = []
     parts: list[Aggregate] = []
     watermark: Watermark | None = None
@@ -143,7 +144,8 @@ def _count(values: list[bytes], chance: random.Random) -> tuple[list[Decoded], A
     while start < len(values):
         batch = values[start : start + chance.randint(1, BATCH_MAX)]
         decoded = decode(batch, np.full(len(batch), NOW, np.int64), watermark, LIMITS)
-        decoded = deduplicate(decoded, window.find_duplicates(decoded.columns))
+        offsets = start + decoded.columns.position
+        decoded = deduplicate(decoded, deduplicator.find_duplicates(offsets, decoded.columns))
         parts += [part for _, part in parts_of(decoded.columns)]
         batches.append(decoded)
         watermark = decoded.watermark
@@ -161,8 +163,7 @@ def recount(
     probe_attempts = 0
     rejections: Counter[str] = Counter()
     faults: Counter[tuple[str, str]] = Counter()
-    arrivals: dict[object, int] = {}  # identity -> part of its latest arrival
-    watermark_ms, step_ms = 0, arrival_step_ms(WINDOW_MS)
+    arrivals, watermark_ms = RecentArrivals(WINDOW_MS), 0
     for value in values:
         read = read_record(value)
         if isinstance(read, str):
@@ -172,17 +173,11 @@ def recount(
         at_ms = read["ended_at_ms"]
         answered = read["outcome"] == "success" and read["final"]
         identity = request_id if answered else (request_id, at_ms)
-        watermark_ms = max(watermark_ms, at_ms)
-        part = watermark_ms // step_ms
-        # Too old beside an end in a far year, which only these limits accept: no duplicates.
-        is_comparable = at_ms >= (part + 1) * step_ms - HORIZON_S * 1_000
-        known = arrivals.get(identity) if is_comparable else None
-        if known is None or known * step_ms <= watermark_ms - WINDOW_MS - step_ms:
+        if not arrivals.is_duplicate(identity, at_ms, watermark_ms):
             if read["probe"] and not read["final"]:
                 probe_attempts += 1
             else:
                 (outcomes if read["final"] else attempts)[read["outcome"]] += 1
             faults.update(read["faults"])
-        if is_comparable:
-            arrivals[identity] = part
+        watermark_ms = max(watermark_ms, at_ms)
     return outcomes, attempts, probe_attempts, rejections, faults

@@ -9,11 +9,11 @@ What the rows count as, and what an aggregate says: oracle_counts.py.
 
 import itertools
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from streams.state.slices import (
     TOKENS,
     SliceId,
 )
+from tests.support.arrivals import find_duplicates
 from tests.support.contract import read_record
 from tests.support.oracle_counts import DUPLICATE, Row, told
 
@@ -36,8 +37,6 @@ OTHER = "__other__"
 RULES = EventLimits(
     max_event_bytes=4_000, future_tolerance_ms=300_000, horizon_ms=HORIZON_S * 1_000
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,22 +110,9 @@ def judge(
     return decode([encoded(value) for value, _ in log], stamps, watermark, rules, marks)
 
 
-def is_duplicate(
-    before: list[tuple[T, int]], request_id: T, watermark_ms: int, window_ms: int
-) -> bool:
-    """`before`: (identity, time) of the valid events that came before."""
-    return any(one == request_id and at > watermark_ms - window_ms for one, at in before)
-
-
-def identity(request_id: object, outcome: str, final: bool, ended_at_ms: int) -> object:
+def identity(request_id: Hashable, outcome: str, final: bool, ended_at_ms: int) -> Hashable:
     """What a duplicate has in common with its original."""
     return request_id if outcome == "success" and final else (request_id, ended_at_ms)
-
-
-def arrival_step_ms(window_ms: int) -> int:
-    """The parts of a window to which arrivals are rounded down: a 16th, rounded up to 32 of its
-    512 parts."""
-    return 32 * max(32, -(-window_ms // 512))
 
 
 def recount(
@@ -149,7 +135,14 @@ def recount(
         before_ms = decoded.columns.watermark_ms.tolist()
         arrived_ms = decoded.columns.arrived_ms.tolist()
         last_ms, settled_ms = decoded.watermark.time_ms, decoded.watermark.settled_ms
-    duplicates = _duplicates(log, accepted, read, arrived_ms, window_ms) if window_ms else set()
+    duplicates = set()
+    if window_ms:
+        names = [
+            identity(log[at][0]["request_id"], row.outcome, row.final, row.at_ms)
+            for at, row in read.items()
+        ]
+        marks = find_duplicates(names, arrived_ms, before_ms, window_ms)
+        duplicates = set(itertools.compress(accepted, marks))
     refused: list[tuple[int | None, str]] = [
         (None if one.watermark_ms is None else one.watermark_ms // 1_000, one.reason)
         for one in decoded.rejections
@@ -162,31 +155,6 @@ def recount(
             refused.append((found_ms // 1_000, DUPLICATE))
     rows = [read[position] for position in accepted if position not in duplicates]
     return Recount(rows, refused, last_ms, settled_ms)
-
-
-def _duplicates(
-    log: list[Any],
-    accepted: list[int],
-    read: dict[int, Row],
-    arrived_ms: list[int],
-    window_ms: int,
-) -> set[int]:
-    """The positions of events whose identity arrived before, within the window and a part."""
-    step_ms = arrival_step_ms(window_ms)
-    settled_ms = next((at for at in arrived_ms if at >= 0), -1)
-    # identity -> (it, arrival): looked through like one list
-    before: defaultdict[Any, list[tuple[Any, int]]] = defaultdict(list)
-    found = set()
-    for position, at_ms in zip(accepted, arrived_ms, strict=True):
-        row = read[position]
-        name = identity(log[position][0]["request_id"], row.outcome, row.final, row.at_ms)
-        if before[name] and (
-            at_ms < 0 or is_duplicate(before[name], name, at_ms, window_ms + step_ms)
-        ):
-            found.add(position)
-        counted_ms = settled_ms if at_ms < 0 else at_ms
-        before[name].append((name, counted_ms - counted_ms % step_ms))
-    return found
 
 
 def row_of(event: dict[str, Any], input_limits: Sequence[int] = ()) -> Row:

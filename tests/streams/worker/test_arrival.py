@@ -1,6 +1,7 @@
 """Duplicates by their arrival in the log, over cuts and restarts."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.events.decoder import decode
+from streams.events.watermark import Watermark
 from streams.state.set_back import SetBack
-from streams.worker.deduplication import ArrivalWindow, Deduplicator, ReplayHorizon
-from tests.support import oracle
-from tests.support.event_samples import NOW, judge, raw
+from streams.state.slices import HORIZON_S
+from streams.worker.deduplication import Deduplicator, ReplayHorizon
+from tests.support.arrivals import arrival_step_ms, find_duplicates
+from tests.support.event_samples import NOW, RULES, judge, raw
 
 MINUTE_MS = 60_000
 PLENTY = 1 << 40
@@ -27,14 +31,33 @@ CUTS = st.lists(st.integers(0, 40), max_size=4)
 # --- arrival -------------------------------------------------------------------------------------
 
 
-def batch_of(log: Sequence[tuple[tuple[int, int], int]], start: int, end: int) -> Any:
+def batch_of(
+    log: Sequence[tuple[tuple[int, int], int]], start: int, end: int, from_ms: int = -1
+) -> Any:
     """The columns that the windows read, of (id, arrival) pairs; -1: not settled."""
     part = log[start:end]
     return SimpleNamespace(
         request=np.array([one for one, _ in part], np.uint64).reshape(-1, 2),
+        watermark_ms=np.array(before_each(log, from_ms)[start:end], np.int64),
         arrived_ms=np.array([at for _, at in part], np.int64),
         ended_at_ms=np.array([at for _, at in part], np.int64),
     )
+
+
+def before_each(log: Sequence[tuple[tuple[int, int], int]], from_ms: int = -1) -> list[int]:
+    """The watermark before each event; `from_ms`: before the first."""
+    return [from_ms, *(at for _, at in log)][: len(log)]
+
+
+def judge_in_batches(
+    deduplicator: Deduplicator, log: Sequence[tuple[tuple[int, int], int]], cuts: Sequence[int]
+) -> list[bool]:
+    """Judge a log that is cut into batches."""
+    judged: list[bool] = []
+    for start, end in pairwise(sorted({0, *(min(cut, len(log)) for cut in cuts), len(log)})):
+        offsets = np.arange(start, end)
+        judged += deduplicator.find_duplicates(offsets, batch_of(log, start, end)).tolist()
+    return judged
 
 
 @st.composite
@@ -52,44 +75,39 @@ def arrivals(draw: Callable[..., Any]) -> list[tuple[tuple[int, int], int]]:
 
 
 def defined_by_arrival(log: Sequence[tuple[tuple[int, int], int]], window_ms: int) -> list[bool]:
-    """The definition: the same id at most the window and a part before, or not settled yet."""
-    step_ms = oracle.arrival_step_ms(window_ms)
-    settled_ms = next((at for _, at in log if at >= 0), -1)
-    found = []
-    for place, (one, at) in enumerate(log):
-        before = [settled_ms if ms < 0 else ms for other, ms in log[:place] if other == one]
-        known = [ms for ms in before if ms - ms % step_ms > at - window_ms - step_ms]
-        found.append(bool(before if at < 0 else known))
-    return found
+    """The definition."""
+    names, arrived_ms = [one for one, _ in log], [at for _, at in log]
+    return find_duplicates(names, arrived_ms, before_each(log), window_ms)
 
 
 @given(arrivals(), WINDOWS, CUTS)
 def test_an_id_is_known_for_the_window_after_it_arrived_however_the_log_is_cut(
     log: list[tuple[tuple[int, int], int]], window_ms: int, cuts: list[int]
 ) -> None:
-    window = ArrivalWindow(window_ms, PLENTY)
-    judged: list[bool] = []
-    for start, end in pairwise(sorted({0, *(min(cut, len(log)) for cut in cuts), len(log)})):
-        judged += window.find_duplicates(batch_of(log, start, end)).tolist()
-    assert judged == defined_by_arrival(log, window_ms)
+    deduplicator = Deduplicator(window_ms, PLENTY, {}, None)
+    assert judge_in_batches(deduplicator, log, cuts) == defined_by_arrival(log, window_ms)
 
 
 def test_an_id_is_known_at_least_for_the_window_and_at_most_one_part_longer() -> None:
-    window_ms, a, b = 600_000, (1, 1), (2, 2)
-    step_ms = oracle.arrival_step_ms(window_ms)
+    """The watermark moves by less than a part at once."""
+    window_ms, a = 600_000, (1, 1)
+    step_ms = arrival_step_ms(window_ms)
     for arrived_ms in range(NOW, NOW + step_ms, step_ms // 7):
         for age_ms, known in ((window_ms, True), (window_ms + step_ms + 1, False)):
-            log = [(a, arrived_ms), (b, arrived_ms + age_ms), (a, arrived_ms + age_ms)]
-            window = ArrivalWindow(window_ms, PLENTY)
-            assert window.find_duplicates(batch_of(log, 0, 3)).tolist() == [False, False, known]
+            between = range(arrived_ms + step_ms, arrived_ms + age_ms, step_ms)
+            others = [((2, at), at) for at in [*between, arrived_ms + age_ms]]
+            log = [(a, arrived_ms), *others, (a, arrived_ms + age_ms)]
+            found = judge_in_batches(Deduplicator(window_ms, PLENTY, {}, None), log, ())
+            assert found == [False] * (len(log) - 1) + [known]
 
 
 def test_when_the_events_ended_does_not_matter() -> None:
     """An event that ended long before the window and comes three times in a row counts once."""
     log = [raw(request_id="new", ended_at=NOW)]
     log += [raw(request_id="old", ended_at=NOW - 50_000)] * 3
-    window = ArrivalWindow(10_000, PLENTY)
-    assert window.find_duplicates(judge(log).columns).tolist() == [False, False, True, True]
+    columns = judge(log).columns
+    found = Deduplicator(10_000, PLENTY, {}, None).find_duplicates(columns.position, columns)
+    assert found.tolist() == [False, False, True, True]
 
 
 def test_failed_attempts_and_the_answered_one_under_one_id_all_count() -> None:
@@ -101,9 +119,61 @@ def test_failed_attempts_and_the_answered_one_under_one_id_all_count() -> None:
         raw(**failed, ended_at=NOW),  # sent again
         raw(request_id="a", ended_at=NOW + 9_000),  # reported again, with another end
     ]
-    window = ArrivalWindow(10 * MINUTE_MS, PLENTY)
-    found = window.find_duplicates(judge(log).columns).tolist()
-    assert found == [False, False, False, True, True]
+    columns = judge(log).columns
+    deduplicator = Deduplicator(10 * MINUTE_MS, PLENTY, {}, None)
+    found = deduplicator.find_duplicates(columns.position, columns)
+    assert found.tolist() == [False, False, False, True, True]
+
+
+# --- a watermark that jumps ----------------------------------------------------------------------
+
+
+def found_in(log: Sequence[tuple[bytes, int]], by_sender: bool) -> list[bool]:
+    """Judge (value, timestamp) pairs of a partition one by one, with the default window."""
+    watermark, limits = Watermark(), replace(RULES, horizon_ms=HORIZON_S * 1_000)
+    deduplicator = Deduplicator(30 * MINUTE_MS, PLENTY, {}, None)
+    found: list[bool] = []
+    for offset, (value, timestamp_ms) in enumerate(log):
+        stamps, marks = np.array([timestamp_ms]), np.array([by_sender])
+        decoded = decode([value], stamps, watermark, limits, marks)
+        watermark = decoded.watermark
+        found += deduplicator.find_duplicates(np.array([offset]), decoded.columns).tolist()
+    return found
+
+
+@pytest.mark.parametrize("by_sender", [False, True])
+@pytest.mark.parametrize("order", ["in a row", "all again"])
+def test_copies_sent_when_a_partition_resumes_count_once(by_sender: bool, order: str) -> None:
+    times = [NOW + 1_000 * at for at in range(600)]
+    resumed = [times[-1] + 120 * MINUTE_MS + 1_000 * at for at in range(20)]
+    times += sorted(resumed * 2) if order == "in a row" else resumed * 2
+    log = [(raw(request_id=str(ms), ended_at=ms), ms) for ms in times]
+    found = found_in(log, by_sender)
+    assert (sum(found), len(found)) == (20, 640)
+
+
+@pytest.mark.parametrize("by_sender", [False, True])
+def test_copies_in_a_partition_with_little_traffic_count_once(by_sender: bool) -> None:
+    """Each record of an event every 20 minutes moves the watermark by more than a part."""
+    times = [NOW + 20 * MINUTE_MS * (at // 2) for at in range(200)]
+    log = [(raw(request_id=str(ms), ended_at=ms), ms) for ms in times]
+    assert found_in(log, by_sender) == [False, True] * 100
+
+
+@pytest.mark.parametrize("by_sender", [False, True])
+def test_a_batch_that_is_reported_at_every_poll_counts_once(by_sender: bool) -> None:
+    """The first poll is the first traffic after a night; other requests come between the polls."""
+    evening = [NOW + 1_000 * at for at in range(100)]
+    morning_ms = evening[-1] + 600 * MINUTE_MS
+    batch = [(f"batch {at}", morning_ms - 300 * MINUTE_MS + at) for at in range(1_000)]
+    log = [(str(ms), ms) for ms in evening]
+    for poll in range(3):
+        live_ms = [morning_ms + 5 * MINUTE_MS * poll + 1_000 * at for at in range(50)]
+        log += batch + [(str(ms), ms) for ms in live_ms]
+    stamped = [(raw(request_id=name, ended_at=ms), morning_ms + 15 * MINUTE_MS) for name, ms in log]
+    found = found_in(stamped, by_sender)
+    assert len(found) == len(log)
+    assert sum(found) == 2 * len(batch)
 
 
 # --- restarts ------------------------------------------------------------------------------------
@@ -178,6 +248,22 @@ def test_a_horizon_survives_a_change_of_the_window(before: int, after: int) -> N
     assert new.since(ahead) == len(times)  # and nothing of the old stays for ever
 
 
+def test_records_from_before_the_watermark_was_settled_arrive_with_it_in_any_state() -> None:
+    """A state of an older version has the first of them; one of this version the one after."""
+    window_ms = 600_000
+    step_ms = arrival_step_ms(window_ms)
+    begin_ms = NOW // step_ms * step_ms
+    of_older = {-1: 5, begin_ms + step_ms - 1: 21}
+    older = ReplayHorizon(window_ms)
+    older.load(of_older)
+    newer = ReplayHorizon(window_ms)
+    newer.load(older.dump())
+    for horizon in (older, newer):
+        assert horizon.since(NOW) == 5
+        assert horizon.settled_at == 21
+        assert horizon.arrivals_ms(np.array([5, 20, 21])).tolist() == [begin_ms] * 3
+
+
 def test_a_part_at_the_begin_of_1970_is_one_like_others() -> None:
     horizon = ReplayHorizon(600_000)
     horizon.add(np.array([5]), np.array([50]))
@@ -205,7 +291,7 @@ def test_after_the_watermark_was_set_back_ids_are_as_old_as_before_also_after_a_
     for start, end in pairwise(sorted({0, *(min(cut, count) for cut in cuts), count})):
         lived.find_duplicates(np.arange(start, end), batch_of(before, start, end))
     shift_ms = lived.set_back(from_ms, to_ms, count)
-    assert back_ms <= shift_ms < back_ms + oracle.arrival_step_ms(window_ms)
+    assert back_ms <= shift_ms < back_ms + arrival_step_ms(window_ms)
     fresh = Deduplicator(
         window_ms, PLENTY, lived.dump(), SetBack("", from_ms, to_ms, count, shift_ms)
     )
@@ -214,10 +300,13 @@ def test_after_the_watermark_was_set_back_ids_are_as_old_as_before_also_after_a_
     fresh.remember(np.arange(since, count), again, to_ms)
     rest = [(one, to_ms + max(0, ms - 100_000)) for one, ms in after]
     moved = [(one, -1 if ms < 0 else ms - shift_ms) for one, ms in before]
-    expected = defined_by_arrival([*moved, *rest], window_ms)[count:]
+    log = [*moved, *rest]
+    before_ms = [*before_each(moved), *before_each(rest, to_ms)]
+    names, arrived_ms = [one for one, _ in log], [at for _, at in log]
+    expected = find_duplicates(names, arrived_ms, before_ms, window_ms, count)[count:]
     offsets = np.arange(count, count + len(rest))
     for deduplicator in (lived, fresh):
-        found = deduplicator.find_duplicates(offsets, batch_of(rest, 0, len(rest)))
+        found = deduplicator.find_duplicates(offsets, batch_of(rest, 0, len(rest), to_ms))
         assert found.tolist() == expected
     assert fresh.dump() == lived.dump()
 
@@ -226,9 +315,9 @@ def test_after_the_watermark_was_set_back_ids_are_as_old_as_before_also_after_a_
 def test_ids_at_the_edge_of_the_window_are_known_after_the_watermark_was_set_back(
     back_ms: int,
 ) -> None:
-    window_ms, start_ms = 1_800_000, 1_000 * oracle.arrival_step_ms(1_800_000)
+    window_ms, start_ms = 1_800_000, 1_000 * arrival_step_ms(1_800_000)
     for edge_ms in range(-4_000, 4_001, 100):
-        at_ms = start_ms + window_ms + oracle.arrival_step_ms(window_ms) + edge_ms
+        at_ms = start_ms + window_ms + arrival_step_ms(window_ms) + edge_ms
         log = [((1, 1), start_ms), ((2, 2), at_ms)]
         deduplicator = Deduplicator(window_ms, PLENTY, {}, None)
         deduplicator.find_duplicates(np.arange(2), batch_of(log, 0, 2))

@@ -17,11 +17,11 @@ from streams.state.slices import (
     rejection_counts,
     rejections_by_reason,
 )
-from streams.worker.deduplication import ArrivalWindow, deduplicate
+from streams.worker.deduplication import Deduplicator, deduplicate
 from tests.support import oracle, oracle_counts
 from tests.support.aggregates import parts_of
+from tests.support.arrivals import is_duplicate
 from tests.support.event_samples import EVENT, NOW, judge, raw, rows
-from tests.support.oracle import is_duplicate
 
 MINUTE_MS = 60_000
 PLENTY = 1 << 40
@@ -227,7 +227,8 @@ def test_a_duplicate_is_counted_as_one_and_as_nothing_else(
     ]
     decoded = oracle.judge(log)
     columns = decoded.columns
-    apart = deduplicate(decoded, ArrivalWindow(300, PLENTY).find_duplicates(columns))
+    found = Deduplicator(300, PLENTY, {}, None).find_duplicates(columns.position, columns)
+    apart = deduplicate(decoded, found)
     columns = apart.columns
     parts = parts_of(columns)
     aggregate = Aggregate.merged(
@@ -253,7 +254,8 @@ def test_parallel_attempts_under_one_id_are_counted_each_once() -> None:
     again = raw(final=True, attempt_of="1", ended_at=NOW + 1)
     for log in ([slower, answered], [answered, slower]):
         columns = judge([*log, slower, again]).columns
-        found = ArrivalWindow(300_000, PLENTY).find_duplicates(columns)
+        deduplicator = Deduplicator(300_000, PLENTY, {}, None)
+        found = deduplicator.find_duplicates(columns.position, columns)
         assert found.tolist() == [False, False, True, True]
         assert columns.final.tolist() == [
             b'"final": true' in value for value in (*log, slower, again)
