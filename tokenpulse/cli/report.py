@@ -128,11 +128,13 @@ def print_measures(report: dict[str, Any], targets: BoardTargets) -> None:
     settled = [step for step in report["steps"] if step["start"] < settled_until]
     if not all(step["measures"]["complete"] for step in settled):
         click.echo("  INCOMPLETE: records of this time are missing; --json lists the gaps")
-    if settled_until != report["to"]:
+    if [step["start"] for step in report["steps"][-1:]] == [settled_until]:
+        # The usual case while events arrive, so it is no warning.
+        click.echo(f"  the step from {settled_until} is not over, or not all of it is read yet")
+    elif settled_until != report["to"]:
         click.echo(
-            f"  NOT COMPLETE after {settled_until}: the step is not over, a worker is behind, or "
-            "too few events came to confirm the time of the newest; what was counted is shown, and "
-            "more may follow"
+            f"  NOT COMPLETE after {settled_until}: a worker is behind, or too few events came to "
+            "confirm the time of the newest; what was counted is shown, and more may follow"
         )
     if later := report["later"]:
         click.echo(
