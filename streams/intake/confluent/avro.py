@@ -5,6 +5,7 @@ Timestamps become text of RFC 3339, decimals and UUIDs text, bytes base64.
 
 import io
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -29,6 +30,9 @@ def avro_decoder(schema: Schema) -> Decode:
     except Exception as error:
         reason = " ".join(str(error).split())[:_REASON_MAX]
         raise UnusableSchema(f"cannot be read as Avro: {reason}") from error
+    # A damaged count of such elements would be an endless list, which no end of the record stops.
+    if any(_is_empty(items, named, frozenset()) for items in _items([parsed, *named.values()])):
+        raise UnusableSchema("has an array whose elements take no bytes; give them a field")
 
     def decode(_indexes: tuple[int, ...], payload: bytes) -> bytes:
         source = io.BytesIO(payload)
@@ -42,3 +46,32 @@ def avro_decoder(schema: Schema) -> Decode:
         return value
 
     return decode
+
+
+def _items(schema: Any) -> Iterator[Any]:
+    """Yield the schema of the elements of each array in a schema."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _items(part)
+    elif isinstance(schema, dict):
+        if schema["type"] == "array":
+            yield schema["items"]
+        fields = [field["type"] for field in schema.get("fields", ())]
+        yield from _items([schema["type"], schema.get("items"), schema.get("values"), *fields])
+
+
+def _is_empty(schema: Any, named: Mapping[str, Any], around: frozenset[str]) -> bool:
+    """Return whether the values of a schema take no bytes; `around`: names of outer schemas."""
+    if isinstance(schema, str):
+        if schema not in named or schema in around:
+            return schema == "null"
+        return _is_empty(named[schema], named, around | {schema})
+    if isinstance(schema, list):  # a union begins with the number of its type
+        return False
+    match schema["type"]:
+        case "record" | "error":
+            return all(_is_empty(field["type"], named, around) for field in schema["fields"])
+        case "fixed":
+            return bool(schema["size"] == 0)
+        case kind:
+            return _is_empty(kind, named, around)

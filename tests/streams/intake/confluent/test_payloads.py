@@ -108,6 +108,28 @@ def test_damaged_avro_costs_the_record(payload: bytes) -> None:
     assert value.keys() == {field["name"] for field in REQUEST["fields"]}
 
 
+EMPTY = {"type": "record", "name": "Empty", "fields": [{"name": "n", "type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    "items", ["null", EMPTY, {"type": "fixed", "name": "F", "size": 0}, {"type": "null"}]
+)
+def test_a_schema_by_which_a_damaged_count_never_ends_is_unusable(items: Any) -> None:
+    array = {"type": "array", "items": items}
+    within = {"type": "record", "name": "R", "fields": [{"name": "a", "type": ["null", array]}]}
+    for schema in (array, within, {"type": "map", "values": array}):
+        with pytest.raises(UnusableSchema, match="take no bytes"):
+            avro_decoder(Schema(json.dumps(schema)))
+
+
+def test_a_schema_that_contains_itself_is_usable() -> None:
+    again = {"type": "array", "items": ["null", "Tree"]}
+    tree = {"type": "record", "name": "Tree", "fields": [{"name": "parts", "type": again}]}
+    decode = avro_decoder(Schema(json.dumps(tree)))
+    value: dict[str, Any] = {"parts": [{"parts": []}, None]}
+    assert read(decode, avro(tree, value)) == value
+
+
 def test_bytes_after_an_avro_value_are_those_of_another_schema() -> None:
     with pytest.raises(MalformedRecord, match="left over"):
         avro_decoder(Schema('"long"'))((), b"\x02\x02")
