@@ -41,6 +41,26 @@ def test_sglang_log_and_metrics_file() -> None:
     assert event("sglang_requests", abort)["outcome"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(None, "cancelled"), (400, "client_error"), (499, "cancelled"), (503, "overloaded")],
+)
+def test_sglang_aborts_of_the_server_have_a_status(status: int | None, outcome: str) -> None:
+    reason = {"type": "abort", "message": "no room", "status_code": status}
+    info = {"id": "r1", "finish_reason": reason, "request_finished_ts": END_MS / 1_000}
+    line = {"event": "request.finished", "rid": "r1", "out": {"meta_info": info}}
+    assert event("sglang_requests", line)["outcome"] == outcome
+
+
+def test_sglang_requests_of_a_batch_are_several() -> None:
+    infos = [{"id": name, "request_finished_ts": END_MS / 1_000} for name in ("a", "b")]
+    outputs = [{"meta_info": info} for info in infos]
+    line = {"event": "request.finished", "rid": ["a", "b"], "obj": {}, "out": outputs}
+    batch = mapped("sglang_requests", line)
+    assert batch.failures == []
+    assert [row.event["request_id"] for row in batch.rows] == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["sglang_requests", "vllm_requests"])
 def test_the_model_of_a_topic_has_no_number_of_a_partition(name: str) -> None:
     lines = {
