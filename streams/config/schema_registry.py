@@ -46,6 +46,9 @@ class SchemaRegistry(Section):
     username: str | None = Field(None, description="User name or API key of the registry.")
     password: SecretStr | None = Field(None, description="Password or API secret.")
     password_file: Path | None = Field(None, description="File that contains the password.")
+    allow_login_without_tls: bool = Field(
+        False, description="Allow a login with `http://`, which sends it unencrypted."
+    )
     ssl_ca_file: Path | None = Field(
         None,
         description="CA certificates that sign the registry's certificate; default: those of "
@@ -71,6 +74,16 @@ class SchemaRegistry(Section):
             raise ValueError("give password or password_file, not both")
         if bool(self.username) != bool(self.password or self.password_file):
             raise ValueError("username and a password go together; set both or neither")
+        if self.url is not None and self.url.startswith("http://"):
+            if self.username and not self.allow_login_without_tls:
+                raise ValueError(
+                    "the url sends the login unencrypted; write https://, or set "
+                    "allow_login_without_tls: true"
+                )
+            if self.ssl_ca_file is not None:
+                raise ValueError(
+                    "ssl_ca_file is given, but the url is not encrypted; write https://"
+                )
         ids = [file.id for file in self.files]
         if len(set(ids)) < len(ids):
             raise ValueError("files has an id twice; give each schema one file")

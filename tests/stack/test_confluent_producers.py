@@ -67,7 +67,8 @@ def test_the_events_are_those_that_the_producer_serialised(
     kafka, source = broker.new_kafka(), broker.new_topic(partitions=1)
     produce(broker, registry, source, encoding, json.dumps(events()), place)
     registry.login = LOGIN
-    section = SchemaRegistry(url=registry.url, username=LOGIN[0], password=LOGIN[1])
+    login = {"username": LOGIN[0], "password": LOGIN[1], "allow_login_without_tls": True}
+    section = SchemaRegistry(url=registry.url, **login)
     sources = ({"topic": source, "format": "events", "encoding": encoding},)
     with IntakeProcess(kafka, section, sources=sources):
         wait_until(lambda: len(read(broker, kafka.topic)) >= 3, "three events", 60)

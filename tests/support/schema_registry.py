@@ -1,6 +1,7 @@
 """A schema registry over HTTP: Confluent's REST API, as far as serialisers and readers use it."""
 
 import json
+import ssl
 import threading
 import uuid
 from base64 import b64encode
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.support.certificates import Certificate
 
 
 @dataclass
@@ -65,8 +68,10 @@ def public(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def schema_registry(login: tuple[str, str] | None = None) -> Iterator[Registry]:
-    """Run a registry on a free loopback port."""
+def schema_registry(
+    login: tuple[str, str] | None = None, certificate: Certificate | None = None
+) -> Iterator[Registry]:
+    """Run a registry on a free loopback port, with TLS if it has a certificate."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -107,7 +112,12 @@ def schema_registry(login: tuple[str, str] | None = None) -> Iterator[Registry]:
             """Keep the output of the tests short."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    registry = Registry(f"http://127.0.0.1:{server.server_address[1]}", login)
+    scheme = "http"
+    if certificate is not None:
+        scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.cert, certificate.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    registry = Registry(f"{scheme}://127.0.0.1:{server.server_address[1]}", login)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -12,6 +12,7 @@ from streams.config.schema_registry import SchemaRegistry
 from streams.errors import Unavailable
 from streams.intake.confluent.registry import SchemaDecoders
 from streams.intake.confluent.wire_format import AVRO, PROTOBUF, SchemaName
+from tests.support.certificates import Authority
 from tests.support.schema_registry import Registry, schema_registry
 
 LONG = '"long"'
@@ -99,10 +100,24 @@ def test_the_registry_gets_the_login(tmp_path: Path) -> None:
     secret.write_text(f"{LOGIN[1]}\n")
     with schema_registry(LOGIN) as registry:
         name = ids(registry.register("s", LONG))
-        section = settings(registry, username=LOGIN[0], password_file=secret)
+        login = {"username": LOGIN[0], "password_file": secret, "allow_login_without_tls": True}
+        section = settings(registry, **login)
         assert read(SchemaDecoders(section), name, b"\x0e") == 7
         with pytest.raises(Unavailable, match=r"answered 401; check schema_registry\.username"):
             asyncio.run(SchemaDecoders(settings(registry)).decoder(name, AVRO))
+
+
+@pytest.mark.stack
+def test_only_a_registry_with_a_trusted_certificate_gets_the_login(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    login = {"username": LOGIN[0], "password": LOGIN[1]}
+    with schema_registry(LOGIN, authority.issue("registry")) as registry:
+        name = ids(registry.register("s", LONG))
+        trusting = settings(registry, ssl_ca_file=authority.cert, **login)
+        assert read(SchemaDecoders(trusting), name, b"\x0e") == 7
+        with pytest.raises(Unavailable, match="certificate verify failed"):
+            asyncio.run(SchemaDecoders(settings(registry, **login)).decoder(name, AVRO))
+    assert len(registry.asked) == 1
 
 
 def test_a_schema_that_is_not_there_yet_is_found_later(registry: Registry) -> None:
