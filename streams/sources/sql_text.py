@@ -1,6 +1,5 @@
 """Pieces of the SQL that a mapping in YAML is translated to: literals, paths and expressions."""
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 from streams.events.epoch import UNITS, Unit
 
 Case = tuple[str, str]  # a condition and its result
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def select_lines(first: str, columns: Mapping[str, str], table: str, indent: str) -> list[str]:
@@ -39,11 +36,10 @@ def paths_of(parts: Sequence[str]) -> list[list[str]]:
     return sorted(paths, key=lambda path: [-len(name.split(".")) for name in path])
 
 
-def extract(root: str, path: Sequence[str]) -> str:
-    """Return the JSON value at a path of names."""
-    if len(path) == 1 and _NAME.fullmatch(path[0]):
-        return f"{root}->{text_literal(path[0])}"
-    return f"{root}->{path_literal(path)}"
+def extract_all(root: str, paths: Sequence[str]) -> str:
+    """Return the list of the JSON values at the literals of paths."""
+    listed = ",\n".join(paths)
+    return f"json_extract({root}, [\n{listed}])"
 
 
 def path_literal(path: Sequence[str]) -> str:

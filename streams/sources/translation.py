@@ -16,7 +16,7 @@ from streams.sources.declaration import PLACEHOLDER, FieldSource, Mapping, Term,
 from streams.sources.sql_text import (
     Case,
     case_of,
-    extract,
+    extract_all,
     literal,
     number_in_ms,
     number_literal,
@@ -87,6 +87,7 @@ class _Query:
                 duration = first.field("duration_ms", mapping.fields["duration_ms"])
                 self._clock["first_took"] = _as_json(duration)
         self._layers = {
+            "members": _merge(row.members for row in rows),
             "cells": _merge(row.columns for row in rows),
             "codes": _merge(row.codes for row in rows),
             "texts": _merge(row.texts for row in rows),
@@ -132,8 +133,10 @@ class _Query:
 class _Row:
     """Expressions over one record, the JSON value `root`.
 
-    `columns`: what they read from it; `codes`: of some columns; `texts`: of templates, from codes.
-    Their names begin with `c_` or `f_`, `k_` and `t_`, as no other name of the query does.
+    `members`: all values that are read from it, in one list, as each call of `json_extract` parses
+    the whole record; `columns`: these values by name; `codes`: of some columns; `texts`: of
+    templates, from codes. Their names begin with the root, with `c_` or `f_`, `k_` and `t_`, as no
+    other name of the query does.
     """
 
     def __init__(self, mapping: Mapping, root: str, prefix: str, read: dict[str, bool]) -> None:
@@ -142,9 +145,24 @@ class _Row:
         self._prefix = prefix
         self._read = read
         self._names: dict[str, str] = {}
+        self._paths: dict[str, int] = {}  # literals of paths, by their place in the list
         self.columns: dict[str, str] = {}
         self.codes: dict[str, str] = {}
         self.texts: dict[str, str] = {}
+
+    @property
+    def members(self) -> dict[str, str]:
+        """The list of all values, by its name in SQL."""
+        return {self._list: extract_all(self._root, list(self._paths))} if self._paths else {}
+
+    @property
+    def _list(self) -> str:
+        return f"{self._root}_members"
+
+    def _extract(self, path: Sequence[str]) -> str:
+        """Return the value at a path of names."""
+        place = self._paths.setdefault(path_literal(path), len(self._paths) + 1)
+        return f"{self._list}[{place}]"
 
     def time(self, time: Time) -> str:
         """Return the instant of the row in milliseconds as JSON."""
@@ -208,12 +226,12 @@ class _Row:
         """Return the member `a.b` of the record: of that name, else b within a."""
         parts = name.split(".")
         if self._is_table or len(parts) == 1:
-            return extract(self._root, [name])
+            return self._extract([name])
         # Names may have dots themselves: the longest name comes first.
-        candidates = [extract(self._root, path) for path in paths_of(parts)]
+        candidates = [self._extract(path) for path in paths_of(parts)]
         # A null group makes all of its members null.
         groups = [
-            f"null_at({self._root}, {path_literal(path)})"
+            f"null_of({self._extract(path)})"
             for length in range(len(parts) - 1, 0, -1)
             for path in paths_of(parts[:length])
             if is_required

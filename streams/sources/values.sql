@@ -78,7 +78,5 @@ END;
 -- RFC 3339 text, or text of a pattern of Python's strptime; `zone`: for text without one.
 CREATE MACRO text_time(j, zone, pattern) AS parse_time(j::VARCHAR, zone, pattern)::JSON;
 
--- JSON null if the value at the path is null, else NULL.
-CREATE MACRO null_at(j, path) AS CASE
-    WHEN json_type(json_extract(j, path)) = 'NULL' THEN 'null'::JSON
-END;
+-- JSON null of JSON null, else NULL.
+CREATE MACRO null_of(j) AS CASE WHEN json_type(j) = 'NULL' THEN 'null'::JSON END;

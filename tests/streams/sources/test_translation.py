@@ -1,6 +1,7 @@
 """A mapping in YAML, translated to SQL, gives the results of the evaluator that it once had."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def test_the_printed_sql_is_a_mapping_with_the_results_of_the_yaml(tmp_path: Pat
         tmp_path / case["name"], load_mapping(str(tmp_path / "m.sql")), case.get("base_ms")
     )
     assert results(list(rows)) == case["rows"]
+
+
+def test_a_record_is_parsed_once_for_all_of_its_columns(tmp_path: Path) -> None:
+    with_first = (case for case in RECORDED if '"origin": "first"' in case["mapping"])
+    case = next(case for case in with_first if "every" not in case["mapping"])
+    (tmp_path / "m.yaml").write_text(case["mapping"])
+    sql = CliRunner().invoke(main, ["mapping", "sql", str(tmp_path / "m.yaml")]).stdout
+    for root in ("r", "first"):
+        # Each function of JSON parses its text, however few values it reads.
+        assert len(re.findall(rf"json_extract\({root}\b", sql)) == 1
+        assert not re.search(rf"\b{root}->", sql)
 
 
 def test_a_mapping_that_is_no_yaml_is_not_translated(tmp_path: Path) -> None:
