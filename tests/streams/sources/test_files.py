@@ -16,6 +16,7 @@ from streams.sources import files
 from streams.sources.files import RowError, UnreadableFile
 from streams.sources.reading import load_mapping, read_rows
 from streams.sources.rows import Row
+from streams.sources.sql_mapping import SqlMapping
 from tests.support.mapped_files import BASE_MS, SIMPLE
 
 
@@ -203,16 +204,28 @@ def test_an_absent_file_and_a_directory_are_refused_in_one_line(tmp_path: Path) 
             list(read_rows(path, mapping))
 
 
+@pytest.fixture(scope="module")
+def simple_mappings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SqlMapping]:
+    """The simple mapping of each form, loaded once for all examples."""
+    folder, mappings = tmp_path_factory.mktemp("simple"), {}
+    for form in ("csv", "jsonl"):
+        path = folder / f"{form}.yaml"
+        path.write_text(SIMPLE.replace("csv", form))
+        mappings[form] = load_mapping(str(path))
+    return mappings
+
+
 @given(st.binary(max_size=300), st.sampled_from(["csv", "jsonl"]))
 def test_arbitrary_bytes_never_end_reading_and_every_line_is_a_row_or_reported(
-    tmp_path_factory: pytest.TempPathFactory, junk: bytes, form: str
+    tmp_path_factory: pytest.TempPathFactory,
+    simple_mappings: dict[str, SqlMapping],
+    junk: bytes,
+    form: str,
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "junk"
     head = b"at,input\n1,1\n" if form == "csv" else b'{"at": 1, "input": 1}\n'
     path.write_bytes(head + junk + b"\n")
-    mapping_path = tmp_path_factory.getbasetemp() / f"{form}.yaml"
-    mapping_path.write_text(SIMPLE.replace("csv", form))
-    found = list(read_rows(path, load_mapping(str(mapping_path))))
+    found = list(read_rows(path, simple_mappings[form]))
     assert isinstance(found[0], Row)
     lines = [row.line for row in found]
     assert lines == sorted(set(lines))
