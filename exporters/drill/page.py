@@ -60,20 +60,20 @@ class PlaceView:
 
     @property
     def facts(self) -> LiveFacts | None:
-        """Return the facts of the live board with only the incidents that name this place."""
+        """Return the facts of the live board with only the incidents that are about this place."""
         facts = self.live.facts
         if facts is None:
             return None
-        named = _naming(self.title)
+        here = set(self.place.where)
         return replace(
             facts,
-            incidents=tuple(one for one in facts.incidents if named.search(one.words)),
-            past_incidents=tuple(one for one in facts.past_incidents if named.search(one.words)),
+            incidents=tuple(one for one in facts.incidents if here & set(one.where)),
+            past_incidents=tuple(one for one in facts.past_incidents if here & set(one.where)),
         )
 
     @property
     def incidents(self) -> list[KeyedIncident]:
-        """Return the incidents of the live board that name this place."""
+        """Return the incidents of the live board that are about this place."""
         facts = self.facts
         return with_keys(facts.incidents if facts else ())
 

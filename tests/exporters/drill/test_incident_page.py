@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -28,9 +29,15 @@ def failing(**place: str) -> Callable[[dict[str, Any]], dict[str, str]]:
 
 
 def page_of(
-    settings: Settings, change: Callable[[dict[str, Any]], dict[str, str]], has_ended: bool
+    settings: Settings,
+    change: Callable[[dict[str, Any]], dict[str, str]],
+    has_ended: bool,
+    place: str | None = None,
 ) -> tuple[LiveFacts, str]:
-    """The facts, and the page of the incident about failures, while it lasts or after it."""
+    """The facts, and the page of the incident about failures, while it lasts or after it.
+
+    `place`: address of the page of a place, which is returned instead.
+    """
     events = traffic(4, 10, NOW_S - 600, NOW_S + 180, change)
 
     async def use(world: World) -> tuple[LiveFacts, str]:
@@ -52,7 +59,7 @@ def page_of(
         async with TestClient(TestServer(app)) as client:
             unknown = await client.get("/incident/zzz")
             assert (unknown.status, unknown.content_type) == (404, "text/plain")
-            answer = await client.get(f"/incident/{id_}")
+            answer = await client.get(f"/{place or f'incident/{id_}'}")
             assert answer.status == 200
             return facts, await answer.text()
 
@@ -81,6 +88,26 @@ def test_a_page_has_the_times_the_peak_the_places_and_the_runbook(
     assert 'Region <a href="../region/eu-west-1">eu-west-1</a>' in page
     assert '<a href="../runbooks/TokenpulseOutage">' in page
     assert f'data-from="{past.start_s}" data-to="{past.end_s}"' in page
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+@pytest.mark.parametrize(
+    ("place", "is_listed"),
+    [
+        ("region/eu-west-1", True),
+        ("model/opus", True),
+        ("region/us-east-1", False),
+        ("model/haiku", False),
+    ],
+)
+def test_the_page_of_a_place_lists_the_incidents_there_and_no_others(
+    configured: Callable[..., Settings], place: str, is_listed: bool, has_ended: bool
+) -> None:
+    change = failing(region="eu-west-1", model="opus")
+    facts, page = page_of(configured(), change, has_ended, place)
+    listed = facts.past_incidents if has_ended else facts.incidents
+    (id_,) = (one.id for one in listed if ("region", "eu-west-1") in one.where)
+    assert (f'href="../incident/{id_}"' in page) is is_listed
 
 
 def test_the_charts_cover_the_time_around_it_at_its_place(
