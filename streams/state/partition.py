@@ -278,9 +278,9 @@ class PartitionState:
         self._merged_until_s = self._reach_at(to_ms)
         since_ms = min(self.watermark.since_ms or to_ms, to_ms)
         self.watermark = Watermark.at(to_ms)._replace(since_ms=since_ms)
+        furthest_ms = find_furthest_ms(from_ms, self.last_set_back)
         self.last_set_back = SetBack(
-            *(command, from_ms, to_ms, self.next_offset, shift_ms, self.sequence + 1),
-            find_furthest_ms(from_ms, self.last_set_back),
+            command, from_ms, to_ms, self.next_offset, shift_ms, self.sequence + 1, furthest_ms
         )
         self._changed = True
 

@@ -383,7 +383,7 @@ def faults_by_field(aggregate: Aggregate) -> dict[Fault, int]:
 
 
 def restart_histograms(totals: Aggregate) -> Aggregate:
-    """Return totals whose exported histograms begin again at zero, a counter reset.
+    """Return totals whose exported histograms restart at zero, as a counter reset.
 
     A new edge cannot be given the past, and a histogram must stay cumulative.
     """
