@@ -99,6 +99,12 @@ QUICK = "not stack and not slow"
 _deselected: Counter[str] = Counter()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests of the command first: with `--dist loadfile` a file is one process's, and
+    while the longest one runs last, the other processes are idle."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/tokenpulse/"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     begin_test(item.get_closest_marker("stack") is not None)
 
