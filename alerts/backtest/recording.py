@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,19 @@ import numpy.typing as npt
 
 from alerts.backtest.stack import KeyedRows, SliceRows, joined, rows_of
 from streams.config.settings import Settings
+from streams.events.columns import Rejection
 from streams.events.decoder import decode
 from streams.events.fields import MAX_TIME_MS
 from streams.events.watermark import Watermark
 from streams.kafka.record_batches import CREATE_TIME
 from streams.kafka.topic_reader import TopicReader
-from streams.sources.events import EventLine, read_events
+from streams.sources.events import read_events
 from streams.sources.files import RowError
 from streams.sources.problems import RowProblems
 from streams.sources.reading import read_rows
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import SqlMapping
+from streams.sources.suggestion import check_events
 from streams.state.aggregation import record
 from streams.state.histogram import BUCKET_BITS
 from streams.state.limits import event_limits, name_limits
@@ -102,8 +105,8 @@ class Recording:
         values: list[bytes | None],
         timestamps_ms: Ints | None,
         by_sender: npt.NDArray[np.bool_] | None = None,
-    ) -> None:
-        """Count the next records of a log.
+    ) -> list[Rejection]:
+        """Count the next records of a log; return why some of them are rejected.
 
         `timestamps_ms`: those of Kafka. Without them no event is from the future or too late: a
         file has no time of its own. `by_sender`: which of them the sender gave.
@@ -140,6 +143,7 @@ class Recording:
             recorded = [part for part in recorded if part[0] < self._to_s]
         if recorded:
             self._keep(rows_of(recorded))
+        return decoded.rejections
 
     def read(self, until_s: int) -> SliceRows:
         """Return the rows of the slices that start before `until_s`, each row once."""
@@ -212,46 +216,40 @@ def read_file(
 ) -> None:
     """Record a file: rows as the mapping says, or without one events as JSON lines.
 
-    Problems of rows that cannot be used are printed through `say`. Raises UnreadableFile.
+    Problems of rows that cannot be used are printed through `say`, and why events are rejected.
+    Raises UnreadableFile, or RequestError if the file needs a mapping.
     """
+    if mapping is None:
+        check_events(path)
     problems = RowProblems(path, say)
-    for batch in _batches(_values(path, mapping, base_ms, problems)):
-        recording.add(path, batch, None)
+    for lines, batch in _batches(_values(path, mapping, base_ms, problems)):
+        for rejection in recording.add(path, batch, None):
+            problems.report_rejected(lines[rejection.position], rejection)
     problems.summarise()
     recording.unmapped += problems.unmapped
-    if problems.rejected:
-        # The reason that the worker gives a time of another unit.
-        recording.refused["out_of_range"] += problems.rejected
 
 
 def _values(
     path: Path, mapping: SqlMapping | None, base_ms: int | None, problems: RowProblems
-) -> Iterator[bytes]:
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the events of a file, each with its line."""
     rows = read_events(path) if mapping is None else read_rows(path, mapping, base_ms)
     for row in rows:
         if isinstance(row, RowError):
             problems.report(row)
             continue
-        if isinstance(row, EventLine) and row.unit is not None:
-            # Taken as milliseconds, one such event would add decades of silence.
-            problems.report_rejected(
-                RowError(row.line, f"ended_at: looks like {row.unit}; send milliseconds")
-            )
-            continue
         if isinstance(row, Row):
             problems.report_fields(row)
-        yield row.encode()
+        yield row.line, row.encode()
 
 
-def _batches(values: Iterable[bytes]) -> Iterator[list[bytes | None]]:
-    batch: list[bytes | None] = []
-    for value in values:
-        batch.append(value)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _batches(
+    values: Iterable[tuple[int, bytes]],
+) -> Iterator[tuple[list[int], list[bytes | None]]]:
+    """Yield the lines and the values of a batch at a time."""
+    rest = iter(values)
+    while batch := list(islice(rest, _BATCH)):
+        yield [line for line, _ in batch], [value for _, value in batch]
 
 
 def read_topic(recording: Recording, settings: Settings) -> None:

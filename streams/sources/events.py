@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from streams.events.epoch import EARLIEST_MS, UNIT_NAMES, epoch_unit
+from streams.events.epoch import EARLIEST_MS, epoch_unit
 from streams.events.parser import UNREADABLE, decode_lenient, given_json, record_key, time_ms
 from streams.sources.files import RowError, open_plain, plain_lines
 
@@ -26,13 +26,11 @@ class EventLine:
     """One line of the file, which the worker will count or reject.
 
     `ended_at_ms`: None if the line has no usable time; such a line keeps its bytes in any case.
-    `unit`: of `ended_at`, if it looks like another one than milliseconds.
     """
 
     line: int
     key: bytes | None
     ended_at_ms: int | None
-    unit: str | None
     value: bytes
 
     def encode(self, shift_ms: int = 0) -> bytes:
@@ -60,24 +58,18 @@ def read_events(path: Path) -> Iterator[EventLine | RowError]:
                 yield line
             elif not line.isspace():
                 value = line.rstrip(b"\r\n")
-                yield EventLine(number, *_identity(value), value)
+                yield EventLine(number, record_key(value), _time(value), value)
 
 
-def _identity(value: bytes) -> tuple[bytes | None, int | None, str | None]:
-    """Return the record's key, which is the request id, and `ended_at_ms` and `unit`."""
-    return record_key(value), *_time(value)
-
-
-def _time(value: bytes) -> tuple[int | None, str | None]:
+def _time(value: bytes) -> int | None:
     raw = given_json(value, "ended_at")
     try:
         given = None if raw is None else _TIME.decode(raw)
     except UNREADABLE:
-        return None, None
+        return None
     at_ms = time_ms(given) if isinstance(given, str) else given
     if at_ms is None:
-        return None, None
+        return None
     unit = epoch_unit(at_ms)
     # A number in no unit is too early, or so late that the worker judges it.
-    is_usable = unit == "ms" or (unit is None and at_ms >= EARLIEST_MS)
-    return at_ms if is_usable else None, None if unit in (None, "ms") else UNIT_NAMES[unit]
+    return at_ms if unit == "ms" or (unit is None and at_ms >= EARLIEST_MS) else None

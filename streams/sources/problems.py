@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from streams.events.columns import Rejection
 from streams.sources.files import RowError
 from streams.sources.rows import Row
 
@@ -20,8 +21,8 @@ _VALUE = re.compile(r"found .*(?=;)|'[^']*'|\d+", re.DOTALL)
 class RowProblems:
     """Prints the problems of one file's rows through `say`, and counts them.
 
-    `unmapped`: rows that did not become an event. `rejected`: events that the worker would reject.
-    `left_out`: fields left out of rows that became an event.
+    `unmapped`: rows that did not become an event. `left_out`: fields left out of rows that became
+    an event.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
@@ -29,7 +30,6 @@ class RowProblems:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, tuple[int, str]] = {}
         self.unmapped = 0
-        self.rejected = 0
         self.left_out = 0
 
     def report(self, error: RowError) -> None:
@@ -37,10 +37,9 @@ class RowProblems:
         self.unmapped += 1
         self._print(error.line, error.problem)
 
-    def report_rejected(self, error: RowError) -> None:
-        """Print why the worker would reject an event, in the same way."""
-        self.rejected += 1
-        self._print(error.line, error.problem)
+    def report_rejected(self, line: int, rejection: Rejection) -> None:
+        """Print why the worker rejects an event, in the same way."""
+        self._print(line, f"rejected, {rejection.reason}: {rejection.detail}")
 
     def report_fields(self, row: Row) -> None:
         """Print which fields were left out of a row, and why, in the same way."""

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from streams.config.settings import Settings
 from streams.errors import RequestError, Unavailable
+from streams.events.columns import Rejection
 from streams.events.decoder import EventLimits, decode
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
@@ -226,9 +227,9 @@ async def _send(
     chunk: list[tuple[bytes | None, bytes]] = []
 
     async def send_chunk() -> None:
-        for error in _rejected(lines, [value for _, value in chunk], limits):
+        for rejection in _rejections([value for _, value in chunk], limits):
             bar.clear()
-            problems.report_rejected(error)
+            problems.report_rejected(lines[rejection.position], rejection)
         await producer.send_many(chunk)
         outcome.sent += len(chunk)
         lines.clear()
@@ -267,16 +268,13 @@ async def _send(
     outcome.unmapped, outcome.left_out = problems.unmapped, problems.left_out
 
 
-def _rejected(
-    lines: Sequence[int], values: Sequence[bytes], limits: EventLimits
-) -> Iterator[RowError]:
-    """Yield the events that the worker rejects now, and why; `lines`: of the values in the file."""
+def _rejections(values: Sequence[bytes], limits: EventLimits) -> Iterator[Rejection]:
+    """Yield the rejections of events that the worker rejects now."""
     now_ms = np.full(len(values), time.time_ns() // 1_000_000)
     for rejection in decode(values, now_ms, None, limits).rejections:
         # This one depends on the events of the partition that came before.
         if rejection.reason != "too_late":
-            problem = f"rejected, {rejection.reason}: {rejection.detail}"
-            yield RowError(lines[rejection.position], problem)
+            yield rejection
 
 
 def _shift_ms(speed: float | None, extent: _Extent, began_ms: int) -> int:

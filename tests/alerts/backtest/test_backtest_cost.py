@@ -104,7 +104,8 @@ def test_an_event_in_seconds_is_left_out_and_named(tmp_path: Path) -> None:
     # As `replay` has them, whose worker rejects them.
     assert "3 rejected, 0 duplicates, 0 not mapped" in done.stdout
     assert done.stderr.splitlines() == [
-        f"{file}: line {60 + at}: ended_at: looks like {unit}; send milliseconds"
+        f"{file}: line {60 + at}: rejected, out_of_range: ended_at: looks like {unit}; "
+        "send milliseconds"
         for at, unit in enumerate(["seconds", "microseconds", "nanoseconds"], 1)
     ]
 

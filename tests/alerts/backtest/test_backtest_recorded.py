@@ -64,6 +64,34 @@ def test_the_command_reads_json_lines_and_says_what_it_left_out(tmp_path: Path) 
     assert alert["resolved_at"] == "2026-01-01T00:05:00Z"
 
 
+def test_rejected_events_are_named_with_line_and_reason(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    nameless = {name: value for name, value in SLOW[0].items() if name != "request_id"}
+    file.write_text(
+        "\n".join(map(json.dumps, [*[SLOW[0]] * 2, *[nameless] * 12, SLOW[1]])) + "\n{\n"
+    )
+    shown = invoked(file)
+    assert "2 events counted, 13 rejected, 1 duplicates" in shown.stdout
+    missing = "rejected, missing_field: request_id: required"
+    assert shown.stderr.splitlines() == [
+        *(f"{file}: line {line}: {missing}" for line in range(3, 13)),
+        f"{file}: line 16: rejected, not_json: malformed",
+        f"{file}: 2 more like line 3: {missing}",
+    ]
+
+
+def test_a_file_without_events_is_named_with_the_mapping_that_fits(tmp_path: Path) -> None:
+    listed = tmp_path / "events.json"
+    listed.write_text(json.dumps(SLOW[:3], indent=1))
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"a": 1}\n' * 3)
+    for file in (listed, other):
+        shown = invoked(file)
+        assert shown.exit_code == 2
+        assert f"{file}: its rows are no events" in shown.stderr
+        assert len(shown.stderr.splitlines()) == 1
+
+
 def test_every_key_of_the_json_is_documented() -> None:
     page = ROOT / "docs" / "backtest.md"
     documented = page.read_text().split("## As JSON")[1]
