@@ -194,6 +194,7 @@ null means missing.
 - A TTFT above the duration by up to 1 ms or 0.1 % is taken as the duration. In the same way a
   `first_visible_token_ms` a little above the duration is taken as the duration, and a little below
   the TTFT as the TTFT. It counts for any success, streamed or not.
+- A byte order mark before the object is ignored.
 - NaN, Infinity, half surrogate pairs and bytes that are not UTF-8 are not JSON, but cost their
   field only: it becomes unknown. A name that is a label counts with `_` in their place. In a
   `request_id` they cost the record.

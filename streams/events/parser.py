@@ -6,6 +6,7 @@ never the value.
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -16,12 +17,14 @@ import numpy.typing as npt
 
 from streams.events.epoch import EARLIEST_MS, Unit, epoch_unit, time_fault, unit_hint
 from streams.events.fields import (
+    ATTEMPT_OF,
     CUSTOMER,
     FIELDS,
     FREE_TEXT,
     LABEL,
     MAX_DEPTH,
     MAX_TIME_MS,
+    REQUEST_ID,
     STATUS,
     TIME,
     TIME_PATTERN,
@@ -152,10 +155,11 @@ def decode_lenient(decoder: msgspec.json.Decoder[_Value], text: bytes) -> _Value
 
 
 def repair(record: bytes) -> bytes:
-    """Return a record without NaN and Infinity, and with bytes that are not UTF-8 in place of lone
-    surrogates: the parser fails at these wherever they are, and at bytes only in a value it reads.
+    """Return a record without byte order mark, NaN and Infinity, and with bytes that are not UTF-8
+    in place of lone surrogates: the parser fails at these wherever they are, and at bytes only in a
+    value it reads.
     """
-    return _TOKEN.sub(_repair_token, record)
+    return _TOKEN.sub(_repair_token, record.removeprefix(BOM_UTF8))
 
 
 def _repair_token(token: re.Match[bytes]) -> bytes:
@@ -238,7 +242,7 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[W
     except msgspec.DecodeError:
         return ("not_json", "malformed"), None, []
     if given is None:
-        kind = _json_type(record.lstrip())
+        kind = _json_type(record.removeprefix(BOM_UTF8).lstrip())
         return ("bad_type", f"event: expected object, found {kind}"), None, []
     if _is_no_text(bytes(given.request_id)):
         return ("not_json", f"request_id: {_TEXT_NEEDED}"), None, []
@@ -288,15 +292,8 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
         return _VALUE[field.name].decode(raw), None
     except msgspec.ValidationError:
         kind = _json_type(raw)
-    if kind == "number":
-        # Lua and JavaScript write whole numbers as 12.0; a fraction in a name is text like any.
-        if field.kind in (*TOKEN_KINDS, STATUS) and (whole := _whole(raw)) is not None:
-            return _decode_field(field, whole)
-        if field.kind is CUSTOMER:
-            # 7.0 is the number 7; other numbers are told apart by how they are written.
-            return (_whole(raw) or raw).decode(), None
-        if field.kind is LABEL:
-            return raw.decode(), ("renamed", "")
+    if (number := _decode_number(field, raw, kind)) is not None:
+        return number
     if field.kind is FREE_TEXT:
         # An error that is an object is an error: its emptiness decides, as that of a text.
         return "" if _is_empty(raw) else raw.decode(errors="replace"), ("bad_type", "")
@@ -312,6 +309,26 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
         return None, ("out_of_range", f"{field.name}: {fault}")
     size = f"{len(msgspec.json.decode(raw))} long" if kind == "string" else kind
     return None, ("out_of_range", f"{field.name}: needs {field.kind.range}, found {size}")
+
+
+def _decode_number(
+    field: Field, raw: bytes, kind: str
+) -> tuple[Any, tuple[str, str] | None] | None:
+    """Return value and fault of a number of another kind than the field's; None if it has none."""
+    if kind == "integer" and field.kind in (REQUEST_ID, ATTEMPT_OF, LABEL, CUSTOMER):
+        # Python reads no longer integers; the text of one is an id and a name like any.
+        return raw.decode(), ("renamed", "") if field.kind is LABEL else None
+    if kind != "number":
+        return None
+    # Lua and JavaScript write whole numbers as 12.0; a fraction in a name is text like any.
+    if field.kind in (*TOKEN_KINDS, STATUS) and (whole := _whole(raw)) is not None:
+        return _decode_field(field, whole)
+    if field.kind is CUSTOMER:
+        # 7.0 is the number 7; other numbers are told apart by how they are written.
+        return (_whole(raw) or raw).decode(), None
+    if field.kind is LABEL:
+        return raw.decode(), ("renamed", "")
+    return None
 
 
 def _decode_no_text(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None]:

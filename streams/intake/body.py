@@ -4,6 +4,7 @@ Pure: no network and no clock.
 """
 
 import zlib
+from codecs import BOM_UTF8
 from http import HTTPStatus
 from typing import Any
 
@@ -117,6 +118,7 @@ def split_records(content_type: str, body: bytes, max_records: int) -> list[byte
         )
     if content_type in _LINES:
         return _split_lines(body, max_records)
+    body = body.removeprefix(BOM_UTF8)
     start = body.lstrip()[:1]
     try:
         if start == b"[":

@@ -31,7 +31,7 @@ from tests.support.event_samples import (
         (b"null", "bad_type"),
         (b"1.5", "bad_type"),
         (b"{}", "missing_field"),
-        (b"\xef\xbb\xbf{}", "not_json"),
+        (b"\xef\xbb\xbf{", "not_json"),
         (BARE.encode("utf-16"), "not_json"),
         (BARE.encode().replace(b'"r"', b'"\xff"') + b"}", "not_json"),
         (BARE.encode().replace(b'"r"', b'"\\ud800"') + b"}", "not_json"),

@@ -1,9 +1,12 @@
 """Records that are no JSON in UTF-8 in one place cost one value, whichever part reads them."""
 
+import codecs
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from streams.events.fields import MAX_LABEL, UNKNOWN
 from streams.events.parser import given_json, record_key
 from streams.intake.body import CLOUD_EVENT, split_records, unwrap_cloud_event
 from streams.intake.conversion import recognise
@@ -94,3 +97,34 @@ def test_the_time_of_a_line_with_a_wrong_value_is_read_and_moved(tmp_path: Path)
         guess = contract_events(file)
         assert guess is not None
         assert len(guess.rows) == 1
+
+
+def test_a_byte_order_mark_costs_nothing(tmp_path: Path) -> None:
+    """Some platforms write one before each text that they encode."""
+    record = codecs.BOM_UTF8 + raw(request_id="a")
+    assert not decoded_of([record]).rejections
+    assert record_key(record) == b"a"
+    [marked] = decoded_of([codecs.BOM_UTF8 + b"[]"]).rejections
+    assert marked.detail == "event: expected object, found array"
+    [event] = judge([record], NOW, RULES).events
+    assert event == (b"a", record)
+    for body in (record, codecs.BOM_UTF8 + b"[" + raw() + b"]"):
+        [split] = split_records("application/json", body, 10)
+        assert not decoded_of([split]).rejections
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(record + b"\n" + record + b"\n")
+    assert [line.key for line in read_events(file) if isinstance(line, EventLine)] == [b"a"] * 2
+
+
+def test_a_number_longer_than_python_reads_is_an_id_and_a_name() -> None:
+    digits = b"7" * 5_000
+    rules = replace(RULES, max_event_bytes=10_000)
+    named = [raw()[:-1] + b',"%s":%s}' % (name, digits) for name in (b"model", b"customer_id")]
+    identified = b'{"request_id":' + digits + END
+    decoded = decoded_of([*named, identified], rules=rules)
+    assert not decoded.rejections
+    model = decoded.columns.series[0][0]
+    assert model.startswith("777")
+    assert len(model) == MAX_LABEL
+    assert {customer for customer, _ in decoded.columns.customers[1:]} == {UNKNOWN}
+    assert record_key(identified) == digits
