@@ -50,7 +50,7 @@ class Unusable(ValueError):
 
 def excerpt(value: Any) -> str:
     """Format a value for a message: one line, at most about 60 characters."""
-    text = repr(value)
+    text = "null" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

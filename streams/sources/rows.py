@@ -52,4 +52,4 @@ def find_problem(event: dict[str, Any], left_out: dict[str, str]) -> str | None:
     for name in OUTCOME_FIELDS:
         if name in left_out:
             return left_out[name]
-    return "no outcome and no status_code: map a column that has one, or give a `default`"
+    return "no outcome and no status_code: map a column that has one, or give it a constant"

@@ -1,8 +1,10 @@
-"""Draft a mapping from the names of a file's columns, for a file that no shipped mapping reads."""
+"""Draft a mapping for a file that no shipped one reads, by its columns and their first values."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -38,14 +40,24 @@ _UNITS = {
     **dict.fromkeys(("ns", "nanos", "nanoseconds"), " / 1000000"),
 }
 _CAMEL_UNIT = re.compile(r"(?<=[a-z])(Ms|Us|Ns|Sec|Seconds|Millis)$")
+_FAILURE = ("status_code", "error")  # the fields that decide the outcome without `outcome`
 _RECORDS, _DEPTH, _UNUSED_MAX = 50, 4, 30
+# Texts that exports write in place of a value; lower case.
+_NO_VALUE = {"null", "none", "nan", "nil", "n/a", "na", "-", "\\n"}
+_SUCCESS = ("ok", "success", "successful", "succeeded", "completed", "complete")
+# Half of the answers of a model take longer than 10 ms, so smaller numbers are seconds.
+_SECONDS_BELOW = 10
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A value in the records: the members that lead to it, and the words of its name."""
+    """A value in the records: the members that lead to it, and the words of its name.
+
+    `values`: its distinct ones in the first records, as text.
+    """
 
     path: tuple[str, ...]
+    values: tuple[str, ...] = ()
 
     @property
     def words(self) -> list[str]:
@@ -54,7 +66,28 @@ class _Column:
         return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
 
     @property
+    def positive(self) -> list[float]:
+        """The numbers above 0: answers that were never begun often have 0."""
+        numbers = map(_number, self.values)
+        return [number for number in numbers if number is not None and number > 0]
+
+    @property
+    def is_in_seconds(self) -> bool:
+        """True if the name has no unit, and the numbers are too small for milliseconds."""
+        has_unit = bool(self.words) and self.words[-1] in _UNITS
+        return not has_unit and bool(self.positive) and median(self.positive) < _SECONDS_BELOW
+
+    @property
+    def has_words(self) -> bool:
+        """True if a value is neither a number nor a text for no value."""
+        return any(
+            text and _number(text) is None and text.lower() not in _NO_VALUE for text in self.values
+        )
+
+    @property
     def factor(self) -> str:
+        if self.is_in_seconds:
+            return _UNITS["s"]
         return _UNITS.get(self.words[-1], "") if self.words else ""
 
     def names(self) -> Iterator[str]:
@@ -68,7 +101,16 @@ class _Column:
 
     @property
     def text(self) -> str:
-        """The SQL of the value as text."""
+        """The SQL of the value as text; null for the texts of no value that the sample has."""
+        sql = self.member
+        for text in self.values:
+            if text.lower() in _NO_VALUE:
+                sql = f"nullif({sql}, '{text}')"
+        return sql
+
+    @property
+    def member(self) -> str:
+        """The SQL of the value as it is written."""
         path = self.path[0]
         # DuckDB takes a text that begins with $ or / for a path.
         if len(self.path) > 1 or path.startswith(("$", "/")):
@@ -92,10 +134,22 @@ def starter(sample: Sequence[Record]) -> str:
     end, start = _first(by_name, _END), _first(by_name, _START)
     selected = _expressions(chosen, end, start)
     used = {*chosen.values(), end or start}
-    unused = [column.text for column in columns if column not in used][:_UNUSED_MAX]
+    unused = [column.member for column in columns if column not in used][:_UNUSED_MAX]
+    times = [column for field, column in chosen.items() if field.endswith("_ms")]
+    has_outcome = any(name in chosen for name in ("outcome", *_FAILURE))
     return "".join(
         (
             "-- about: draft: check each column, and the units of times\n",
+            *(
+                f"-- in seconds, by its numbers: {time.member}\n"
+                for time in times
+                if time.is_in_seconds
+            ),
+            *(
+                []
+                if has_outcome
+                else ["-- no column says how a request ended: all are successes\n"]
+            ),
             *(f"-- not used: {text}\n" for text in unused),
             "SELECT line",
             *(f",\n       {expression} AS {field}" for field, expression in selected.items()),
@@ -120,32 +174,55 @@ def _expressions(
         selected["ended_at"] += f" + {chosen['duration_ms'].milliseconds}"
     selected["model"] = "'unknown'"
     for field, column in chosen.items():
-        if field not in ("status_code", "error"):
+        if field not in _FAILURE:
             selected[field] = column.milliseconds if field.endswith("_ms") else column.text
     if "outcome" not in chosen:
-        failure = [
-            chosen[name].text if name in chosen else "NULL" for name in ("status_code", "error")
-        ]
-        is_known = any(name in chosen for name in ("status_code", "error"))
-        outcome = f"coalesce(outcome_of({', '.join(failure)}), 'success')"
-        selected["outcome"] = outcome if is_known else "'success'"
+        selected["outcome"] = _outcome(chosen.get("status_code"), chosen.get("error"))
     return selected
+
+
+def _outcome(status: _Column | None, error: _Column | None) -> str:
+    """Return the SQL of the outcome by a status and an error.
+
+    A record without a status has no outcome, and is reported: often nothing answered in time.
+    """
+    if status is None:
+        return "'success'" if error is None else f"coalesce(error_outcome({error.text}), 'success')"
+    outcome = f"outcome_of({status.text}, {error.text if error else 'NULL'})"
+    if not status.has_words:
+        return outcome
+    words = ", ".join(f"'{word}'" for word in _SUCCESS)
+    success = f"CASE WHEN lower({status.text}) IN ({words}) THEN 'success' END"
+    return f"coalesce({outcome}, {success}, error_outcome({status.text}))"
 
 
 def _columns(sample: Sequence[Record]) -> list[_Column]:
     """Return all plain values in the first records, in their order."""
-    paths: dict[tuple[str, ...], None] = {}
+    values: dict[tuple[str, ...], dict[str, None]] = {}
     for record in sample[:_RECORDS]:
         try:
-            paths |= dict.fromkeys(_leaves(msgspec.json.decode(record.value), ()))
+            leaves = list(_leaves(msgspec.json.decode(record.value), ()))
         except UNREADABLE:
             continue
-    return [_Column(path) for path in paths if path]
+        for path, value in leaves:
+            texts = values.setdefault(path, {})
+            if isinstance(value, str | int | float):
+                texts[str(value)] = None
+    return [_Column(path, tuple(texts)) for path, texts in values.items() if path]
 
 
-def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     if not isinstance(value, dict):
-        yield path
+        yield path, value
     elif len(path) < _DEPTH:
         for name, member in value.items():
             yield from _leaves(member, (*path, name))
+
+
+def _number(text: str) -> float | None:
+    """Return a finite number, None for any other text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -38,11 +38,11 @@ def check_events(path: Path) -> None:
     else:
         columns = list(objects[0]) or _csv_columns(lines[0])
         named = ", ".join(columns[:_COLUMNS_MAX]) + (", ..." if columns[_COLUMNS_MAX:] else "")
-        advice = "give --mapping FILE that names its columns (docs/mappings.md)"
+        advice = f"give --mapping FILE that names its columns; `tokenpulse try {path}` drafts one"
         advice += f"; it has {named}" if columns else ""
     raise RequestError(
-        f"{path}: its rows are no events (docs/events.md), as none has a request_id or an "
-        f"ended_at; {advice}"
+        f"{path}: its rows are no events (docs/events.md), which are JSON objects with "
+        f"request_id and ended_at; {advice}"
     )
 
 

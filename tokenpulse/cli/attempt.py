@@ -90,6 +90,8 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
     if guess.name not in FORMATS:
         option = "" if guess.name == EVENTS else f" --mapping {guess.name}"
         yield f"replay   tokenpulse replay {file}{option}"
+    else:
+        yield 'file     POST it to /v1/traces of an intake (docs/otlp.md, "A file of traces")'
     # A topic of events needs no intake.
     if guess.name != EVENTS:
         source = f"{{topic: TOPIC, format: {guess.name}}}"

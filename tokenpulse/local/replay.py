@@ -24,7 +24,7 @@ from streams.events.decoder import EventLimits, decode
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
 from streams.sources.events import EventLine, read_events
-from streams.sources.files import RowError
+from streams.sources.files import RowError, UnreadableFile
 from streams.sources.problems import RowProblems
 from streams.sources.reading import read_rows
 from streams.sources.rows import Row
@@ -36,6 +36,7 @@ from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.keys import Keys
 from streams.store.reader import StateReader
 from streams.store.redis import connected
+from tokenpulse import span_sample
 from tokenpulse.local.stack import LocalStack
 
 POLL_S = 0.1
@@ -137,7 +138,7 @@ def run_replay(
     """
     if replay.mapping is None:
         # A wrong kind of file is named before a stack is started.
-        check_events(replay.path)
+        _check_content(replay.path)
     extent = _measure(replay, time.time_ns() // 1_000_000)
     stack = (
         nullcontext(None)
@@ -172,6 +173,19 @@ class _Span:
         """Extend the span to an instant."""
         self.first_ms = at_ms if self.first_ms is None else min(self.first_ms, at_ms)
         self.last_ms = at_ms if self.last_ms is None else max(self.last_ms, at_ms)
+
+
+def _check_content(path: Path) -> None:
+    """Raise RequestError if a file contains no events, or UnreadableFile."""
+    try:
+        check_events(path)
+    except (RequestError, UnreadableFile):
+        if span_sample.read(path):
+            raise RequestError(
+                f"{path}: contains OpenTelemetry traces; send it to /v1/traces of an intake "
+                '(docs/otlp.md, "A file of traces")'
+            ) from None
+        raise
 
 
 async def _replay(

@@ -154,7 +154,7 @@ def test_an_access_log_without_its_flags_counts_every_row() -> None:
 def test_rows_whose_mapping_gives_them_neither_outcome_nor_status_are_named() -> None:
     folder = CASES / "09-litellm-failure-rows"
     rows = list(read_rows(folder / "payloads.jsonl", load_mapping(str(folder / "litellm.yaml"))))
-    problem = "no outcome and no status_code: map a column that has one, or give a `default`"
+    problem = "no outcome and no status_code: map a column that has one, or give it a constant"
     unmapped = [RowError(line, problem) for line in (4, 8, 10)]
     assert [row for row in rows if isinstance(row, RowError)] == unmapped
 

@@ -169,6 +169,65 @@ def test_a_draft_reaches_into_objects_and_adds_the_duration_to_a_start() -> None
     assert mapped.event["duration_ms"] == 2_000
 
 
+def test_a_draft_invents_no_success_for_a_record_without_a_status() -> None:
+    rows = [
+        {"time": 1_795_168_800, "status": status, "error": error}
+        for status, error in ((200, None), (None, "read timeout"), (None, None), ("null", "-"))
+    ]
+    records = [Record(line, json.dumps(row)) for line, row in enumerate(rows, 1)]
+    batch = SqlMapping(draft(*rows), "draft").map(records, Source("log"))
+    assert [row.event["outcome"] for row in batch.rows] == ["success", "timeout"]
+    assert [failure.line for failure in batch.failures] == [3, 4]
+
+
+def test_a_draft_reads_a_status_in_words() -> None:
+    words = ["OK", "completed", "failed", "Timeout", "rate limited", 503]
+    rows = [{"time": 1_795_168_800, "state": "x", "status": word} for word in words]
+    records = [Record(line, json.dumps(row)) for line, row in enumerate(rows, 1)]
+    batch = SqlMapping(draft(*rows), "draft").map(records, Source("log"))
+    assert [row.event["outcome"] for row in batch.rows] == [
+        *("success", "success", "server_error", "timeout", "rate_limited", "overloaded"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected_ms"),
+    [
+        ("latency", [1.5, 0, 2, 30], [1_500, 0, 2_000, 30_000]),
+        ("latency", [1_500, 0, 12], [1_500, 0, 12]),
+        ("latency_ms", [1.5, 2, 3], [1.5, 2, 3]),
+        ("latency_s", [150, 200, 300], [150_000, 200_000, 300_000]),
+    ],
+)
+def test_a_draft_takes_numbers_too_small_for_milliseconds_for_seconds(
+    column: str, values: list[float], expected_ms: list[float]
+) -> None:
+    rows = [{"time": 1_795_168_800, column: value, "status": 200} for value in values]
+    sql = draft(*rows)
+    records = [Record(line, json.dumps(row)) for line, row in enumerate(rows, 1)]
+    batch = SqlMapping(sql, "draft").map(records, Source("log"))
+    assert [row.event["duration_ms"] for row in batch.rows] == expected_ms
+    guessed = expected_ms != values and column == "latency"
+    assert (f"-- in seconds, by its numbers: r->>'{column}'" in sql) is guessed
+
+
+def test_a_draft_takes_texts_for_no_value_as_null() -> None:
+    rows = [
+        {"time": 1_795_168_800, "status": 200, "prompt_tokens": text}
+        for text in ("NULL", "n/a", "-", "\\N", "7", "oops")
+    ]
+    records = [Record(line, json.dumps(row)) for line, row in enumerate(rows, 1)]
+    batch = SqlMapping(draft(*rows), "draft").map(records, Source("log"))
+    assert [row.event.get("input_tokens") for row in batch.rows] == [*[None] * 4, 7, None]
+    assert [len(row.problems) for row in batch.rows] == [*[0] * 5, 1]
+
+
+def test_a_draft_says_that_it_knows_no_outcome() -> None:
+    note = "-- no column says how a request ended: all are successes\n"
+    assert note in draft({"time": 1_795_168_800})
+    assert note not in draft({"time": 1_795_168_800, "error": None})
+
+
 def test_a_draft_of_nothing_is_still_a_mapping() -> None:
     SqlMapping(draft(), "draft")
     SqlMapping(draft({}, 5, [1]), "draft")

@@ -53,7 +53,7 @@ def test_events_from_a_mapping_are_taken_by_the_contract(read: Callable[..., Any
 @pytest.mark.parametrize(
     ("wrong", "finding"),
     [
-        ("", "found None; write keys"),
+        ("", "found null; write keys"),
         ("format: [", "not YAML: "),
         ("format: csv\nformat: csv", "the key format is given twice"),
         (

@@ -117,7 +117,7 @@ def test_a_status_that_gives_no_outcome_makes_no_event(
 
 def test_a_row_without_an_outcome_is_reported_with_its_line_and_the_reason(tmp_path: Path) -> None:
     problems = {
-        None: "no outcome and no status_code: map a column that has one, or give a `default`",
+        None: "no outcome and no status_code: map a column that has one, or give it a constant",
         1_200: "status_code: found 1200; write an HTTP status, 0 to 999",
         700: "status_code: found 700, for which no outcome is known; map an outcome",
     }

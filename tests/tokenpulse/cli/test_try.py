@@ -84,6 +84,8 @@ def test_traces_are_recognised_in_both_encodings(tmp_path: Path) -> None:
         assert "2026-11-20T10:00:02Z  gpt-4o" in done.stdout
         assert f"format: {encoding}}}]" in done.stdout
         assert "tokenpulse replay" not in done.stdout
+        assert "file     POST it to /v1/traces of an intake" in done.stdout
+    assert_one_line(run("replay", traces), f"{traces}: contains OpenTelemetry traces; send it to")
 
 
 def test_a_mapping_that_fits_no_row_is_status_1(tmp_path: Path) -> None:

@@ -349,13 +349,15 @@ def test_a_file_that_has_no_events_is_refused_with_the_mapping_that_fits(tmp_pat
     azure.write_text(
         "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
     )
-    other.write_text("when,who\n1760000000,me\n")
+    # A table is no list of events, even if a column is called like a field.
+    other.write_text("when,id,request_id\n1760000000,me,a\n")
     list_.write_text("[1, 2]\n")
+    named = "--mapping FILE that names its columns; `tokenpulse try"
     for file, advice in (
         (azure, "give --mapping azure_llm_2023, which fits"),
-        (other, "give --mapping FILE that names its columns (docs/mappings.md); it has when, who"),
-        (list_, "give --mapping FILE that names its columns (docs/mappings.md)"),
+        (other, f"give {named} {other}` drafts one; it has when, id, request_id"),
+        (list_, f"give {named} {list_}` drafts one"),
     ):
         done = run("replay", file)
-        assert_one_line(done, f"{file}: its rows are no events (docs/events.md), as none has a ")
+        assert_one_line(done, f"{file}: its rows are no events (docs/events.md), which are ")
         assert done.stderr.endswith(f"; {advice}\n")
