@@ -31,6 +31,15 @@ CLIENT_ERRORS_TOTAL = Spec(
     "the name of a model. Absent until it occurs.",
     "0.2.0",
 )
+FAILURES_TOTAL = Spec(
+    "tokenpulse_failures_total",
+    "counter",
+    "Requests that an SLA counts as failed, without probes, by whether their answer was streamed.",
+    (*SERIES_LABELS, "stream"),
+    "`streamed` or `unstreamed`; without the failures of which that is not known. Absent until it "
+    "occurs.",
+    "0.2.0",
+)
 ENDINGS_TOTAL = Spec(
     "tokenpulse_endings_total",
     "counter",
@@ -59,6 +68,7 @@ COUNTER_SPECS = (
     ATTEMPTS_TOTAL,
     ATTEMPT_TOKENS_TOTAL,
     CLIENT_ERRORS_TOTAL,
+    FAILURES_TOTAL,
     ENDINGS_TOTAL,
     ENDING_TOKENS_TOTAL,
     TIER_CHANGED_TOTAL,

@@ -28,6 +28,7 @@ _TOTALS: CounterMetrics = {
     **_by("attempt", counter_metrics.ATTEMPTS_TOTAL, "outcome", OUTCOMES),
     **_by("attempt", counter_metrics.ATTEMPT_TOKENS_TOTAL, "type", ("input", "output")),
     **_by("client", counter_metrics.CLIENT_ERRORS_TOTAL, "class", CLIENT_CLASSES),
+    **_by("failed", counter_metrics.FAILURES_TOTAL, "stream", ("streamed", "unstreamed")),
     **_by("ending", counter_metrics.ENDINGS_TOTAL, "ending", ENDINGS),
     **_by("output_tokens", counter_metrics.ENDING_TOKENS_TOTAL, "ending", ENDINGS),
     "tier_changed": (counter_metrics.TIER_CHANGED_TOTAL, ""),

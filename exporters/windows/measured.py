@@ -40,7 +40,7 @@ CACHED_OF_AT = KNOWN.index("cached_input_of")
 TOKENS_KNOWN_AT, FROM_CACHE_AT, STREAMED_AT = map(
     KNOWN.index, ("tokens", "response_cache", "streamed")
 )
-# Failures of probes, and of producers without the flag, are unknown; a few may be.
+# Failures of producers without the flag are unknown; a few may be.
 _STREAM_KNOWN_MIN = 0.9
 
 
@@ -195,8 +195,15 @@ def _regroup_table(table: Table, group_of: Ints, low_bits: int) -> Table:
 
 def failures(sums: Sums, groups: int) -> tuple[Ints, Ints]:
     """Count eligible requests that failed."""
-    # Probes count for availability, so their columns are added to those of requests.
-    counted = sums.counts.values[:, :PROBES_AT] + sums.counts.values[:, PROBES_AT:TOKENS_AT]
+    bad, total = _eligible(sums, groups, 0)
+    probes_bad, probes = _eligible(sums, groups, PROBES_AT)
+    # Probes count for availability.
+    return bad + probes_bad, total + probes
+
+
+def _eligible(sums: Sums, groups: int, first: int) -> tuple[Ints, Ints]:
+    """Count eligible outcomes that failed; `first`: column of the first outcome."""
+    counted = sums.counts.values[:, first : first + len(OUTCOMES)]
     eligible = counted[:, ELIGIBLE_AT].sum(axis=1)
     return _spread(sums.counts.keys, eligible - counted[:, SUCCESS_AT], eligible, groups)
 
@@ -208,11 +215,14 @@ def failing_customers(sums: Sums) -> int:
 
 
 def stream_failures(sums: Sums, groups: int) -> tuple[Ints, Ints] | None:
-    """Count as `failures`, with a row for streamed requests and one for all others.
+    """Count as `failures`, in rows: streamed requests, other requests, and probes.
 
     None if it is not known of too many failures whether they were streamed.
     """
-    bad, total = failures(sums, groups)
+    # Probes are apart, as their events mostly do not say whether they stream: if they were counted
+    # with the other requests, probes that succeed would make streaming look guilty.
+    bad, total = _eligible(sums, groups, 0)
+    probes_bad, probes = _eligible(sums, groups, PROBES_AT)
     low = sums.counters.keys & ((1 << COUNTER_BITS) - 1)
     parts = []
     for counter in (FAILED_STREAMED_AT, FAILED_UNSTREAMED_AT):
@@ -225,7 +235,10 @@ def stream_failures(sums: Sums, groups: int) -> tuple[Ints, Ints] | None:
         return None
     of_streams = streamed.copy()
     np.add.at(of_streams, sums.counts.keys, sums.counts.values[:, KNOWN_AT + STREAMED_AT])
-    return np.stack((streamed, bad - streamed)), np.stack((of_streams, total - of_streams))
+    return (
+        np.stack((streamed, bad - streamed, probes_bad)),
+        np.stack((of_streams, total - of_streams, probes)),
+    )
 
 
 def outcome_counts(rows: Ints) -> dict[str, int]:

@@ -101,6 +101,12 @@ def json_schema() -> dict[str, Any]:
                 "attempts before the final ones, which no other measure counts. Answers from a "
                 "response cache are left out. Without an attempt that counts, there is no ratio.",
             },
+            "failures": {
+                **_object(dict.fromkeys(("streamed", "unstreamed", "unknown"), _COUNT)),
+                "description": "Requests that an SLA counts as failed, without probes, by whether "
+                "their answer was streamed. `unknown`: the event did not say it, or the group is a "
+                "customer.",
+            },
             "client_errors": {
                 **_object(dict.fromkeys(CLIENT_CLASSES, _COUNT), required=[]),
                 "description": "Requests with the outcome client_error, by class; those of an "
@@ -132,7 +138,7 @@ def json_schema() -> dict[str, Any]:
         required=[
             *("requests", "outcomes", "tokens"),
             *("known", "known_ratio", "estimated", "response_cache"),
-            *("provider", "client_errors", "endings", "tier_changed"),
+            *("provider", "failures", "client_errors", "endings", "tier_changed"),
         ],
     )
     gap = _object(

@@ -27,6 +27,8 @@ from streams.state.slices import (
     CUSTOMER_TOKENS_AT,
     ENDING_TOKENS_AT,
     ENDINGS_AT,
+    FAILED_STREAMED_AT,
+    FAILED_UNSTREAMED_AT,
     KNOWN,
     KNOWN_AT,
     KNOWN_END,
@@ -260,6 +262,18 @@ def _provider_view(aggregate: Aggregate, sums: Ints) -> dict[str, Any]:
     return view
 
 
+def _failures(by_outcome: Ints, sums: Ints) -> dict[str, int]:
+    """Return the requests that an SLA counts as failed, by whether they were streamed."""
+    streamed, unstreamed = int(sums[FAILED_STREAMED_AT]), int(sums[FAILED_UNSTREAMED_AT])
+    failed = int(by_outcome[_ELIGIBLE_AT].sum() - by_outcome[_SUCCESS_AT])
+    # Counters are older than some states, and are not kept for customers.
+    return {
+        "streamed": streamed,
+        "unstreamed": unstreamed,
+        "unknown": failed - streamed - unstreamed,
+    }
+
+
 def _client_errors(sums: Ints) -> dict[str, int]:
     """Return the client errors by class; a class without any is absent."""
     counts = sums[CLIENT_AT : CLIENT_AT + len(CLIENT_CLASSES)].tolist()
@@ -337,6 +351,7 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
     found["response_cache"] = sums["response_cache"]
     amounts = counters(aggregate)
     found["provider"] = _provider_view(aggregate, amounts)
+    found["failures"] = _failures(counts, amounts)
     found["client_errors"] = _client_errors(amounts)
     found["endings"] = _endings(amounts)
     found["tier_changed"] = int(amounts[TIER_CHANGED_AT])

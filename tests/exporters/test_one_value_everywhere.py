@@ -163,6 +163,7 @@ def report_total(numbers: Numbers) -> dict[str, Any]:
             "field_faults": {},
             "known_ratio": {},
             "provider": {"attempts": numbers.requests},
+            "failures": {"streamed": 0, "unstreamed": 0, "unknown": 0},
             "client_errors": {},
             "endings": {},
             "tier_changed": 0,

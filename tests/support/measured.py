@@ -37,6 +37,9 @@ def must(
     found["estimated"] = {"requests": known["estimated"], "tokens": known["estimated_tokens"]}
     found["response_cache"] = known["response_cache"]
     found["provider"] = provider_of(rows, found["tokens"], counters)
+    failed = sum(row.outcome in ELIGIBLE and row.outcome != "success" for row in real)
+    streams = {name: counters[f"failed_{name}"] for name in ("streamed", "unstreamed")}
+    found["failures"] = streams | {"unknown": failed - sum(streams.values())}
     found["client_errors"] = {
         name: counters[f"client_{name}"] for name in CLIENT_CLASSES if counters[f"client_{name}"]
     }

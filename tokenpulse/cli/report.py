@@ -192,6 +192,8 @@ def _counted_apart(total: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if (provider["attempts"], ratio) != (total["requests"], total.get("availability_ratio")):
         available = percent(ratio)
         yield "attempts", f"{count(provider['attempts'])}, {available} available of the provider"
+    if streams := {name: n for name, n in total["failures"].items() if n}:
+        yield "failed", ", ".join(f"{name} {count(n)}" for name, n in streams.items())
     if errors := total["client_errors"]:
         yield "client", ", ".join(f"{name} {count(errors[name])}" for name in errors)
     if ends := total["endings"]:

@@ -43,7 +43,7 @@ class FailureCluster:
 
 
 class FailureCounts:
-    """Failures and requests by series: streamed requests in the first row, others in the second.
+    """Failures and requests by series, in rows: streamed requests, other requests, probes.
 
     If it is not known which failures were streamed, all are in the second row.
     """
@@ -56,7 +56,10 @@ class FailureCounts:
         if by_stream is None:
             bad, total = failures(sums, series)
             nothing = np.zeros_like(bad)
-            by_stream = np.stack((nothing, bad)), np.stack((nothing, total))
+            by_stream = (
+                np.stack((nothing, bad, nothing)),
+                np.stack((nothing, total, nothing)),
+            )
         self.bad, self.total = by_stream
 
     def inside(self, where: Localisation | None, stream: str | None) -> npt.NDArray[np.bool_]:
@@ -65,7 +68,7 @@ class FailureCounts:
         if where is not None:
             mask &= self._groups.inside(where)
         if stream is not None:
-            mask[1 - STREAM_NAMES.index(stream)] = False
+            mask &= (np.arange(len(mask)) == STREAM_NAMES.index(stream))[:, None]
         return mask
 
     def clusters(self, allowed: float) -> Iterator[FailureCluster]:
@@ -119,4 +122,6 @@ class FailureCounts:
     def _by_stream(self, bad: Ints, total: Ints) -> dict[str, Split]:
         if not self.is_stream_known:
             return {}
-        return {STREAM: Split(STREAM_NAMES, bad.sum(axis=1), total.sum(axis=1))}
+        # Without the probes in the last row.
+        requests = slice(len(STREAM_NAMES))
+        return {STREAM: Split(STREAM_NAMES, bad[requests].sum(axis=1), total[requests].sum(axis=1))}

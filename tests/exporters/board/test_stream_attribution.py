@@ -78,6 +78,25 @@ def test_without_the_flag_of_failed_requests_streaming_is_not_blamed(
     assert "treaming" not in words
 
 
+@pytest.mark.parametrize("probes_fail", [False, True])
+def test_probes_never_make_streaming_or_other_requests_look_guilty(
+    configured: Callable[..., Any], probes_fail: bool
+) -> None:
+    """All requests are streamed; the probes, which are not, differ from them."""
+    chance = random.Random(5)
+
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        is_probe = chance.random() < 0.3
+        is_now = one["ended_at"] >= (NOW_S - 50) * 1_000 and one["channel"] == "bedrock"
+        fails = is_now and is_probe is probes_fail and chance.random() < 0.4
+        changed: dict[str, Any] = {"stream": not is_probe} | ({"probe": True} if is_probe else {})
+        return changed | ({"outcome": "server_error"} if fails else {})
+
+    events = traffic(4, 60, NOW_S - 600, NOW_S, change)
+    words = facts_of(configured(), events).incidents[0].words
+    assert words.startswith("Channel bedrock: "), words
+
+
 def test_failures_of_streams_and_of_all_others_are_blamed_on_neither(
     configured: Callable[..., Any],
 ) -> None:

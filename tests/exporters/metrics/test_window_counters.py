@@ -249,3 +249,23 @@ def test_a_window_without_these_counters_is_as_large_as_before(
     added = export(settings).page.samples - before
     scopes, windows, counters_of_totals = 5, 3, 3
     assert added == scopes * windows * 3 + counters_of_totals
+
+
+def test_failures_are_exported_by_whether_they_were_streamed(
+    configured: Callable[..., Any],
+) -> None:
+    settings = configured(windows=["5m"], series_windows=[], customer_windows=[])
+    failed = [
+        event(NOW_S, outcome="timeout", stream=True),
+        event(NOW_S, outcome="stream_error"),  # only a streamed answer ends early
+        event(NOW_S, outcome="server_error", stream=False),
+        event(NOW_S, outcome="server_error"),  # not known
+        event(NOW_S, outcome="server_error", stream=False, probe=True),
+        event(NOW_S, outcome="client_error", stream=True),  # the caller's fault
+    ]
+    write_state(settings, {0: [event(NOW_S), *failed]})
+    found = {
+        dict(labels)["stream"]: count
+        for labels, count in named(samples_of(settings), "tokenpulse_failures_total").items()
+    }
+    assert found == {"streamed": 2, "unstreamed": 1}

@@ -47,7 +47,8 @@ def test_a_report_has_exactly_the_keys_that_are_promised() -> None:
     assert set(total) == {
         *("requests", "outcomes", "refused", "duplicates", "field_faults", "complete", "tokens"),
         *("known", "known_ratio", "estimated", "response_cache"),
-        *("provider", "client_errors", "endings", "tier_changed", "first_visible_seconds"),
+        *("provider", "failures", "client_errors", "endings", "tier_changed"),
+        "first_visible_seconds",
         *("cache_hit_ratio", "ttft_seconds", "tpot_seconds", "duration_seconds"),
         "availability_ratio",
     }
@@ -75,7 +76,7 @@ def test_a_step_in_which_nothing_happened_says_nothing_but_zero_requests() -> No
     assert set(silent) == {
         *("requests", "outcomes", "refused", "duplicates", "field_faults", "complete", "tokens"),
         *("known", "known_ratio", "estimated", "response_cache"),
-        *("provider", "client_errors", "endings", "tier_changed"),
+        *("provider", "failures", "client_errors", "endings", "tier_changed"),
     }
 
 

@@ -85,6 +85,8 @@ def assert_derived(measures: dict[str, Any]) -> None:
     assert measures.pop("field_faults", {}) == {}
     assert measures.pop("client_errors") == measures.pop("endings") == {}
     assert measures.pop("tier_changed") == 0
+    failures = measures.pop("failures")
+    assert (failures["streamed"], failures["unstreamed"]) == (0, 0)
     assert measures.pop("first_visible_seconds", {"count": 0}) == {"count": 0}
     provider = measures.pop("provider")
     assert (provider["attempts"], provider["outcomes"]) == (

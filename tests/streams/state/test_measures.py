@@ -101,7 +101,7 @@ def test_what_is_unknown_is_absent() -> None:
     assert set(nothing) == {
         *("requests", "outcomes", "refused", "duplicates", "field_faults", "tokens"),
         *("known", "known_ratio", "estimated", "response_cache"),
-        *("provider", "client_errors", "endings", "tier_changed"),
+        *("provider", "failures", "client_errors", "endings", "tier_changed"),
     }
     assert (nothing["refused"], nothing["duplicates"], nothing["known_ratio"]) == ({}, 0, {})
     only_refused = measures.measures(whole(rejection_counts({"not_json": 3})))

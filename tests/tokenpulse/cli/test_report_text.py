@@ -25,6 +25,7 @@ def printed(
         "tokens": {"total": 0},
         "known_ratio": ratios or {},
         "provider": {"attempts": 10},
+        "failures": {"streamed": 0, "unstreamed": 0, "unknown": 0},
         "client_errors": {},
         "endings": {},
         "tier_changed": 0,
