@@ -62,6 +62,8 @@ class PolicyCounts:
         text = f"last 24 h: {counted(matches.requests, 'request')}"
         if objective.scope.per:
             text += f" of {counted(matches.names, objective.scope.per)}"
+        if matches.probes:
+            text += f" and {counted(matches.probes, 'synthetic check')}"
         if matches.counted is not None:
             text += f"; {matches.counted:,} count, {matches.bad:,} of them bad"
-        yield text if matches.requests else f"{text}; check the scope"
+        yield text if matches.requests or matches.probes else f"{text}; check the scope"

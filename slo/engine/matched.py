@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from slo.engine.counting import RequestSelection
-from slo.policy.indicators import RequestRatio
+from slo.policy.indicators import RequestIndicator, RequestRatio
 from slo.policy.policy import ErrorBudgetObjective, Objective, Policy
 from slo.policy.scope import RollingDays
 from streams.events.fields import OUTCOMES
@@ -20,6 +20,7 @@ class Matches:
     """Requests of an objective."""
 
     requests: int  # of any outcome, exclusions and synthetic checks left out
+    probes: int  # synthetic checks of the same scope, 0 if the indicator leaves them out
     names: int  # of the scope's `per` dimension; 1 without one
     counted: int | None  # that the indicator counts; None for a threshold over a window
     bad: int | None
@@ -39,15 +40,6 @@ def count_matches(
 
     `token_of`: customer id -> its token in the state. A step that is partly excluded counts.
     """
-    # Only its scope and exclusions matter; target and period must be there and are not used.
-    everything = ErrorBudgetObjective(
-        name=objective.name,
-        scope=objective.scope,
-        exclusions=objective.exclusions,
-        indicator=RequestRatio(kind="request_ratio", eligible=frozenset(OUTCOMES), probes=False),
-        target="99%",
-        period=RollingDays(rolling_days=1),
-    )
     kept = [
         (start_s, aggregate)
         for start_s, aggregate in steps.items()
@@ -71,11 +63,34 @@ def count_matches(
                 pair[1] += bad
         return sums
 
-    matched = total(everything)
+    matched = total(_everything(objective, probes=False))
+    requests = sum(pair[0] for pair in matched.values())
     counted = total(objective) if isinstance(objective, ErrorBudgetObjective) else None
+    probes = 0
+    if isinstance(objective, ErrorBudgetObjective) and _counts_probes(objective):
+        both = total(_everything(objective, probes=True))
+        probes = sum(pair[0] for pair in both.values()) - requests
     return Matches(
-        requests=sum(pair[0] for pair in matched.values()),
+        requests=requests,
+        probes=probes,
         names=len(matched),
         counted=None if counted is None else sum(pair[0] for pair in counted.values()),
         bad=None if counted is None else sum(pair[1] for pair in counted.values()),
     )
+
+
+def _everything(objective: Objective, probes: bool) -> ErrorBudgetObjective:
+    """Return an objective that counts each request of the same scope, with any outcome."""
+    # Only its scope and exclusions matter; target and period must be there and are not used.
+    return ErrorBudgetObjective(
+        name=objective.name,
+        scope=objective.scope,
+        exclusions=objective.exclusions,
+        indicator=RequestRatio(kind="request_ratio", eligible=frozenset(OUTCOMES), probes=probes),
+        target="99%",
+        period=RollingDays(rolling_days=1),
+    )
+
+
+def _counts_probes(objective: ErrorBudgetObjective) -> bool:
+    return isinstance(objective.indicator, RequestIndicator) and objective.indicator.probes

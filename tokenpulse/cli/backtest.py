@@ -16,6 +16,7 @@ from slo.policy.loading import load_policies
 from streams.config.settings import load_settings
 from streams.errors import RequestError
 from streams.sources.reading import load_mapping
+from tokenpulse.event_files import check_event_file
 from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Instant
 
@@ -83,6 +84,8 @@ def backtest(
     )
     columns = None if mapping is None else load_mapping(mapping)
     for file in files:
+        if mapping is None:
+            check_event_file(file)
         base_ms = None if base is None else base * 1_000
         read_file(recording, file, columns, base_ms, lambda line: click.echo(line, err=True))
     if not files:

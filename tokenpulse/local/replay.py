@@ -24,19 +24,18 @@ from streams.events.decoder import EventLimits, decode
 from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
 from streams.sources.events import EventLine, read_events
-from streams.sources.files import RowError, UnreadableFile
+from streams.sources.files import RowError
 from streams.sources.problems import RowProblems
 from streams.sources.reading import read_rows
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import SqlMapping
-from streams.sources.suggestion import check_events
 from streams.state.limits import event_limits
 from streams.state.measures import counted_events
 from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.keys import Keys
 from streams.store.reader import StateReader
 from streams.store.redis import connected
-from tokenpulse import span_sample
+from tokenpulse.event_files import check_event_file
 from tokenpulse.local.stack import LocalStack
 
 POLL_S = 0.1
@@ -138,7 +137,7 @@ def run_replay(
     """
     if replay.mapping is None:
         # A wrong kind of file is named before a stack is started.
-        _check_content(replay.path)
+        check_event_file(replay.path)
     extent = _measure(replay, time.time_ns() // 1_000_000)
     stack = (
         nullcontext(None)
@@ -173,19 +172,6 @@ class _Span:
         """Extend the span to an instant."""
         self.first_ms = at_ms if self.first_ms is None else min(self.first_ms, at_ms)
         self.last_ms = at_ms if self.last_ms is None else max(self.last_ms, at_ms)
-
-
-def _check_content(path: Path) -> None:
-    """Raise RequestError if a file contains no events, or UnreadableFile."""
-    try:
-        check_events(path)
-    except (RequestError, UnreadableFile):
-        if span_sample.read(path):
-            raise RequestError(
-                f"{path}: contains OpenTelemetry traces; send it to /v1/traces of an intake "
-                '(docs/otlp.md, "A file of traces")'
-            ) from None
-        raise
 
 
 async def _replay(

@@ -107,8 +107,11 @@ def test_every_key_of_the_json_is_documented() -> None:
 def test_the_command_says_in_one_line_what_it_cannot_do(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text("")
+    table = tmp_path / "gateway.csv"
+    table.write_text("when,request_id\n2026-01-01T00:00:00Z,a\n")
     for arguments, told_ in (
         ((file,), "no event lies in the stretch"),
+        ((table,), "its rows are no events"),
         (("--mapping", "vllm_overload_logs"), "--mapping: is for files"),
         ((tmp_path / "none",), "No such file"),
     ):

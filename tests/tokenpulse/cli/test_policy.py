@@ -82,8 +82,10 @@ def test_the_numbers_of_each_objective_equal_a_recount(
     measured = [one["ttft_ms"] for one in final if one["outcome"] == "success"]
     slow = sum(ttft_ms > 300 for ttft_ms in measured)
     requests = len([one for one in here if one in final])
+    probes = len([one for one in here if one.get("probe")])
+    assert probes > 1
     assert counts_by_objective(done.stdout) == {
-        "models": f"{requests} requests of 2 models{told(here)}",
+        "models": f"{requests} requests of 2 models and {probes} synthetic checks{told(here)}",
         "provider": f"{len(final)} requests{told(real)}",
         "acme": f"{len(acme)} requests{told(acme)}",
         "speed": f"{len(final)} requests; {len(measured)} count, {slow} of them bad",
