@@ -307,7 +307,8 @@ def _decode_field(field: Field, raw: bytes) -> tuple[Any, tuple[str, str] | None
     # Longer numbers are no time in any unit, and may be too long for int and float.
     if field.kind is TIME and len(raw) <= _NS_DIGITS and (fault := time_fault(int(raw))):
         return None, ("out_of_range", f"{field.name}: {fault}")
-    size = f"{len(msgspec.json.decode(raw))} long" if kind == "string" else kind
+    text = msgspec.json.decode(raw) if kind == "string" else None
+    size = kind if text is None else f"a text of {len(text)} characters"
     return None, ("out_of_range", f"{field.name}: needs {field.kind.range}, found {size}")
 
 

@@ -58,15 +58,33 @@ INCONSISTENT: dict[str, tuple[str, str]] = {
 
 def field_help(field: str, reason: str) -> tuple[str, str]:
     """Return what was wrong with a field of a counted record, and the fix."""
+    kind = _KINDS[field]
     meaning, fix = FIELD_REASON_HELP.get(reason, _UNKNOWN)
     match reason:
         case "inconsistent":
             return INCONSISTENT.get(field, (meaning, fix))
         case "out_of_range":
+            if kind.range.startswith("one of "):
+                meaning = f"not {kind.range}, so it is unknown"
+            else:
+                meaning = f"a value that is not allowed, so it is unknown; expected: {kind.range}"
             return meaning, _range_fix(field) or fix
-        case "bad_type" if "string" in _KINDS[field].json_types:
-            return meaning, "send a text, in quotes"
-    return meaning, fix
+        case "bad_type":
+            if "string" in kind.json_types:
+                fix = "send a text, in quotes"
+            return f"not {_types(kind)}, so it is unknown", fix
+        case "renamed":
+            return f"{meaning}; expected: {kind.range}", fix
+    return meaning or reason, fix
+
+
+def _types(kind: Kind) -> str:
+    """Return the JSON types of a kind in words: `a number`, `a string or an integer`."""
+    # An integer is a number too.
+    types = [
+        name for name in kind.json_types if name != "integer" or "number" not in kind.json_types
+    ]
+    return " or ".join(f"an {name}" if name == "integer" else f"a {name}" for name in types)
 
 
 def record_fix(field: str | None, reason: str) -> str:

@@ -138,7 +138,7 @@ def test_an_outcome_that_cannot_be_used_is_named_with_what_it_needs() -> None:
     (rejection,) = judge([raw(outcome="Success")]).rejections
     assert rejection.detail == (
         "outcome: needs one of success, server_error, timeout, overloaded, stream_error, "
-        "rate_limited, client_error, cancelled, found 7 long"
+        "rate_limited, client_error, cancelled, found a text of 7 characters"
     )
     (rejection,) = judge([raw(outcome="Success", ended_at=-1)]).rejections
     assert rejection.detail.startswith("ended_at: ")

@@ -56,6 +56,12 @@ def test_each_field_has_the_meaning_and_the_fix_that_apply_to_it() -> None:
         if not field.endswith("_ms"):
             assert "millisecond" not in fix, (field, reason)
     assert "`input_tokens`" in field_help("cached_input_tokens", "inconsistent")[0]
+    assert field_help("ttft_ms", "bad_type")[0] == "not a number, so it is unknown"
+    assert field_help("stream", "bad_type")[0] == "not a boolean, so it is unknown"
+    assert field_help("input_tokens", "bad_type")[0] == "not an integer, so it is unknown"
+    assert field_help("status_code", "out_of_range")[0].endswith("; expected: 0 to 999")
+    assert field_help("served_from", "out_of_range")[0].startswith("not one of ")
+    assert "expected: 1 to 96 of letters" in field_help("region", "renamed")[0]
     assert "sum" not in field_help("error_class", "inconsistent")[0]
     assert field_help("outcome", "out_of_range")[1] == "send one of these words, in small letters"
     assert record_fix("outcome", "out_of_range") == "send one of these words, in small letters"
