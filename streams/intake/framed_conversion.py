@@ -1,4 +1,4 @@
-"""Records of Confluent's serialisers become JSON, and then events as those of other topics."""
+"""Records of Confluent's serialisers become JSON, and then events."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,6 @@ from streams.intake.confluent.registry import SchemaDecoders
 from streams.intake.confluent.schemas import Decode
 from streams.intake.confluent.wire_format import (
     AVRO,
-    JSON,
     PROTOBUF,
     Frame,
     MalformedRecord,
@@ -26,10 +25,9 @@ _LARGE_BYTES = 262_144
 
 
 class FramedConverter:
-    """Takes off the frame of each record, decodes its payload, and converts what is in it.
+    """Removes the frame of each record, decodes its payload, and lets `inner` convert the result.
 
-    A record that cannot be read costs only itself. Unavailable is raised if a schema is not there,
-    as the record may be right.
+    A record that cannot be read becomes a rejected part, and the others are converted.
     """
 
     def __init__(
@@ -39,10 +37,13 @@ class FramedConverter:
         self.inner = inner
         self._encoding = encoding
         self._decoders = decoders
-        self._is_decoded = not reads_payload and encoding != JSON
+        self._needs_schemas = needs_schemas(encoding, reads_payload)
 
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:
-        """Return the events of the records. Raises Unavailable."""
+        """Return the events of the records.
+
+        Raises Unavailable if a schema is not there: the records may be right.
+        """
         frames: list[Frame | MalformedRecord] = []
         for record in records:
             try:
@@ -50,7 +51,7 @@ class FramedConverter:
             except MalformedRecord as error:
                 frames.append(error)
         decoders: dict[SchemaName, Decode] = {}
-        if self._is_decoded:
+        if self._needs_schemas:
             for name in {frame.schema for frame in frames if isinstance(frame, Frame)}:
                 decoders[name] = await self._decoders.decoder(name, self._encoding)
         if sum(len(record.value) for record in records) < _LARGE_BYTES:

@@ -3,6 +3,7 @@
 import json
 import ssl
 import threading
+import time
 import uuid
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ class Registry:
     schemas: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     answers_503: bool = False
+    answers_after_s: float = 0.0
     # In place of a Protobuf schema that is wanted serialised; the empty text: an answer 500.
     serialises_as: str | None = None
 
@@ -77,6 +79,7 @@ def schema_registry(
         def do_GET(self) -> None:
             path = urlsplit(self.path).path
             registry.asked.append(self.path)
+            time.sleep(registry.answers_after_s)
             answer = registry.answer(path)
             status = 200
             if answer and self.path.endswith("?format=serialized"):

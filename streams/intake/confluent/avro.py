@@ -10,10 +10,8 @@ from typing import Any
 
 import msgspec
 
-from streams.intake.confluent.schemas import Decode, Schema, UnusableSchema
+from streams.intake.confluent.schemas import Decode, Schema, UnusableSchema, short
 from streams.intake.confluent.wire_format import MalformedRecord
-
-_REASON_MAX = 200
 
 
 def avro_decoder(schema: Schema) -> Decode:
@@ -28,8 +26,7 @@ def avro_decoder(schema: Schema) -> Decode:
         parsed = fastavro.parse_schema(json.loads(schema.text), named_schemas=named)
     # Whatever a schema of another program lacks, the topic waits for a usable one.
     except Exception as error:
-        reason = " ".join(str(error).split())[:_REASON_MAX]
-        raise UnusableSchema(f"cannot be read as Avro: {reason}") from error
+        raise UnusableSchema(f"cannot be read as Avro: {short(error)}") from error
     # A damaged count of such elements would be an endless list, which no end of the record stops.
     if any(_is_empty(items, named, frozenset()) for items in _items([parsed, *named.values()])):
         raise UnusableSchema("has an array whose elements take no bytes; give them a field")

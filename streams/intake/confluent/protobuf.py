@@ -27,13 +27,12 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from streams.intake.confluent.schemas import Decode, Schema, UnusableSchema
+from streams.intake.confluent.schemas import Decode, Schema, UnusableSchema, short
 from streams.intake.confluent.wire_format import MalformedRecord
 
 _ROOT = "schema_of_the_record.proto"
 _WELL_KNOWN = "google/protobuf/"
 _PROTOC_DEADLINE_S = 30
-_REASON_MAX = 200
 
 
 def protobuf_decoder(schema: Schema) -> Decode:
@@ -56,7 +55,7 @@ def _decoder(files: list[FileDescriptorProto]) -> Decode:
         for file in files:
             pool.AddSerializedFile(file.SerializeToString())
     except TypeError as error:
-        raise UnusableSchema(f"cannot be read as Protobuf: {_one_line(error)}") from error
+        raise UnusableSchema(f"cannot be read as Protobuf: {short(error)}") from error
     names = _message_names(files[-1])
     readers: dict[str, Callable[[Message], dict[str, Any]]] = {}
 
@@ -188,8 +187,14 @@ def _compile(texts: Mapping[str, str]) -> list[FileDescriptorProto]:
             if inside.is_absolute() or ".." in inside.parts or "\0" in name:
                 raise UnusableSchema(f"imports {name!r}, which is no name of a .proto file")
             path = Path(directory, inside)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(text.encode())
+            # An empty or long name, for example, or one that is also the folder of another.
+            except OSError as error:
+                raise UnusableSchema(
+                    f"cannot write {name!r} for protoc: {error.strerror}"
+                ) from error
         return _run_protoc([Path(directory)], _ROOT)
 
 
@@ -213,9 +218,5 @@ def _run_protoc(directories: list[Path], name: str) -> list[FileDescriptorProto]
             lines = done.stderr.decode(errors="replace").splitlines()
             # The first error causes most of the others.
             first = next((line for line in lines if "warning" not in line), "no message")
-            raise UnusableSchema(f"protoc: {_one_line(first.replace(f'{directories[0]}/', ''))}")
+            raise UnusableSchema(f"protoc: {short(first.replace(f'{directories[0]}/', ''))}")
         return list(FileDescriptorSet.FromString(target.read_bytes()).file)
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())[:_REASON_MAX]

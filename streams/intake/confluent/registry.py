@@ -28,12 +28,13 @@ from streams.intake.confluent.protobuf import (
     serialised_file,
 )
 from streams.intake.confluent.schemas import Decode, Schema, UnusableSchema
-from streams.intake.confluent.wire_format import AVRO, PROTOBUF, SchemaName
+from streams.intake.confluent.wire_format import AVRO, JSON, PROTOBUF, SchemaName
 
 MOST_IMPORTS = 200
 _ANSWER_BYTES = 8 * 1_048_576
+_NO_ANSWER = "check schema_registry.url and that the registry runs"
 _TYPES = {AVRO: "AVRO", PROTOBUF: "PROTOBUF"}
-_ENCODINGS = {name: encoding for encoding, name in _TYPES.items()} | {"JSON": "confluent_json"}
+_ENCODINGS = {name: encoding for encoding, name in _TYPES.items()} | {"JSON": JSON}
 _DECODERS = {AVRO: avro_decoder, PROTOBUF: protobuf_decoder}
 
 
@@ -41,7 +42,7 @@ class SchemaDecoders:
     """The decoders of all topics of one process."""
 
     def __init__(self, settings: SchemaRegistry) -> None:
-        """Raises ConfigError if a file of the settings cannot be read."""
+        """Raises ConfigError if the password or the CA certificates cannot be read."""
         self._settings = settings
         self._files = {str(file.id): file.path for file in settings.files}
         self._decoders: OrderedDict[tuple[str, SchemaName], Decode] = OrderedDict()
@@ -90,18 +91,27 @@ class SchemaDecoders:
 
     async def _fetch(self, name: SchemaName, encoding: str) -> Schema:
         """Return a schema with its imports. Raises Unavailable."""
-        timeout = ClientTimeout(total=self._settings.timeout_s)
-        async with ClientSession(headers=self._headers, timeout=timeout) as client:
-            answer = await self._get(client, f"schemas/{name.kind}/{name.value}", encoding)
-            kind = answer.get("schemaType", "AVRO")
-            if kind != _TYPES[encoding]:
-                raise Unavailable(
-                    f"{name}: the registry has it as {kind}; set encoding: "
-                    f"{_ENCODINGS.get(kind, 'one of its serialiser')} for this topic"
-                )
-            imports: dict[str, str] = {}
-            await self._add_imports(client, answer, encoding, imports, set())
-            return Schema(_text(answer), imports)
+        limit_s = self._settings.timeout_s
+        try:
+            # One limit for the schema and its imports; aiohttp's would be for each request.
+            async with (
+                asyncio.timeout(limit_s),
+                ClientSession(headers=self._headers, timeout=ClientTimeout()) as client,
+            ):
+                answer = await self._get(client, f"schemas/{name.kind}/{name.value}", encoding)
+                kind = answer.get("schemaType", "AVRO")
+                if kind != _TYPES[encoding]:
+                    raise Unavailable(
+                        f"{name}: the registry has it as {kind}; set encoding: "
+                        f"{_ENCODINGS.get(kind, 'one of its serialiser')} for this topic"
+                    )
+                imports: dict[str, str] = {}
+                await self._add_imports(client, answer, encoding, imports, set())
+                return Schema(_text(answer), imports)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{name}: {self._settings.url} did not give it within {limit_s:g} s; {_NO_ANSWER}"
+            ) from error
 
     async def _add_imports(
         self,
@@ -111,7 +121,7 @@ class SchemaDecoders:
         imports: dict[str, str],
         seen: set[str],
     ) -> None:
-        """Add what a schema refers to, each after its own imports."""
+        """Add the imports of a schema, each after its own imports."""
         for reference in answer.get("references") or []:
             try:
                 name, version = str(reference["name"]), int(reference["version"])
@@ -141,7 +151,7 @@ class SchemaDecoders:
     async def _ask(
         self, client: ClientSession, path: str, options: dict[str, str]
     ) -> dict[str, Any]:
-        """Return one answer of the registry. Raises Unavailable."""
+        """Return the answer to one request. Raises Unavailable."""
         assert self._settings.url is not None
         address = f"{self._settings.url.rstrip('/')}/{path}"
         try:
@@ -152,11 +162,8 @@ class SchemaDecoders:
                     body += part
                     if len(body) > _ANSWER_BYTES:
                         raise Unavailable(f"{address}: more than {_ANSWER_BYTES:,} bytes")
-        except (ClientError, OSError, TimeoutError) as error:
-            reason = one_line(error) or "no answer in time"
-            raise Unavailable(
-                f"{address}: {reason}; check schema_registry.url and that the registry runs"
-            ) from error
+        except (ClientError, OSError) as error:
+            raise Unavailable(f"{address}: {one_line(error)}; {_NO_ANSWER}") from error
         if status == HTTPStatus.OK:
             try:
                 return msgspec.json.decode(body, type=dict[str, Any])

@@ -5,7 +5,7 @@ Pure.
     0x00  id of the schema, 4 bytes big-endian   [message indexes, Protobuf only]   payload
     0x01  GUID of the schema, 16 bytes           [message indexes, Protobuf only]   payload
 
-Newer serialisers may put what stands before the payload into a header of the record instead.
+Newer serialisers may put the part before the payload into a header of the record.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
 
 def with_header(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> bytes:
-    """Return the value behind the schema that its header names, if it has this header."""
+    """Return the value as a frame, if the part before the payload is in a header."""
     for name, content in headers:
         if name == SCHEMA_ID_HEADER and content is not None:
             return content + value

@@ -192,6 +192,9 @@ def test_a_proto_file_finds_its_imports_beside_it(tmp_path: Path) -> None:
         (Schema("message Request {"), "protoc: "),
         (Schema(PROTO), r"shared/usage\.proto"),
         (Schema(USAGE, {"../out.proto": USAGE}), "no name of a .proto file"),
+        (Schema(USAGE, {"": USAGE}), "cannot write '' for protoc: "),
+        (Schema(USAGE, {"a": USAGE, "a/b.proto": USAGE}), "cannot write 'a/b.proto' for protoc: "),
+        (Schema(USAGE, {"a" * 300: USAGE}), "for protoc: File name too long"),
     ],
 )
 def test_a_proto_text_that_cannot_be_compiled_is_unusable(schema: Schema, problem: str) -> None:

@@ -140,6 +140,16 @@ def test_a_registry_that_does_not_run_is_unavailable() -> None:
         asyncio.run(SchemaDecoders(section).decoder(ids(1), AVRO))
 
 
+def test_the_time_limit_is_for_a_schema_with_all_its_references(registry: Registry) -> None:
+    registry.register("part", LONG)
+    references = [{"name": f"x.P{n}", "subject": "part", "version": 1} for n in range(3)]
+    name = ids(registry.register("s", LONG, references=references))
+    registry.answers_after_s = 0.4
+    decoders = SchemaDecoders(settings(registry, timeout_s=1))
+    with pytest.raises(Unavailable, match=r"within 1 s; check schema_registry\.url"):
+        asyncio.run(decoders.decoder(name, AVRO))
+
+
 @pytest.mark.parametrize(
     ("schema", "kind", "problem"),
     [
