@@ -131,6 +131,11 @@ def epoch_ms(value: Any) -> float:
     return float(at_ms)
 
 
+# A mapping in YAML is translated to the same SQL, so that both are named.
+_FORMAT_FIX = "give text_time its pattern (YAML: time.format)"
+_ZONE_FIX = "give text_time its zone (YAML: time.zone)"
+
+
 def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
     """Return a conversion from text to milliseconds since the epoch.
 
@@ -151,11 +156,11 @@ def instant_ms(zone: tzinfo | None, pattern: str | None) -> Convert:
                 raise ValueError
         except (ValueError, TypeError, LookupError, AttributeError):
             fix = "YYYY-MM-DDTHH:MM:SS with a zone" if pattern is None else f"a time like {pattern}"
-            raise Unusable(value, f"write {fix}, or set time.format") from None
+            raise Unusable(value, f"write {fix}, or {_FORMAT_FIX}") from None
         # A local time without a zone may be hours away from the real one.
         if at.tzinfo is None:
             if zone is None:
-                raise Unusable(value, "has no zone; set time.zone")
+                raise Unusable(value, f"has no zone; {_ZONE_FIX}")
             local, at = at, at.replace(tzinfo=zone)
             # Python would take the time by the offset before the clocks were set forward.
             if at.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != local:

@@ -71,11 +71,15 @@ def first_usable(
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without its endings."""
+    """Return a file's name without its endings; one that begins with a digit is kept.
+
+    `access.log.1` and `access.log.2` are two logs, whose rows must not have the same request ids.
+    """
     name = path.name
     for ending in _COMPRESSED:
         name = name.removesuffix(ending)
-    return name.rsplit(".", 1)[0]
+    rest, _, ending = name.rpartition(".")
+    return rest if rest and not ending[:1].isdigit() else name
 
 
 def _batches(path: Path, mapping: SqlMapping) -> Iterator[tuple[list[Record], list[RowError]]]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from streams.events.epoch import EARLIEST_MS, LATEST_MS
+from streams.events.epoch import EARLIEST_MS, LATEST_MS, epoch_unit
 from streams.events.fields import FIELDS, MAX_STATUS, MAX_TEXT, MAX_TIME_MS
 from streams.sources.conversion import (
     HALF_MICROSECOND_MS,
@@ -21,6 +21,7 @@ from streams.sources.conversion import (
     epoch_ms,
     excerpt,
     instant_ms,
+    number,
 )
 from streams.sources.files import INFINITE_TEXTS, RowError, decode_json
 from streams.sources.rows import Row, find_problem
@@ -229,8 +230,20 @@ def _instant(value: Any) -> int:
         raise value
     if value is None:
         raise Unusable(value, "select the time at which the request ended")
-    at_ms = _from_text(value) if isinstance(value, str) else epoch_ms(value)
+    at_ms = _text_ms(value) if isinstance(value, str) else epoch_ms(value)
     ended_at_ms: int = math.floor(at_ms + HALF_MICROSECOND_MS)
     if not 0 <= ended_at_ms <= MAX_TIME_MS:
         raise Unusable(value, f"write milliseconds since 1970; {excerpt(ended_at_ms)} is no time")
     return ended_at_ms
+
+
+def _text_ms(text: str) -> float:
+    """Return milliseconds since the epoch of RFC 3339, or of a number as text.
+
+    Raises Unusable; digits that are no time in any unit, such as 20260131, are no number here.
+    """
+    try:
+        unit = epoch_unit(number(text))
+    except Unusable:
+        unit = None
+    return _from_text(text) if unit is None else epoch_ms(text)

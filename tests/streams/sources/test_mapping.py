@@ -292,7 +292,10 @@ def test_a_text_time_without_zone_or_without_sense_is_reported(read: Callable[..
         7,
         None,
     )
-    assert found[0] == "ended_at: found '2025-01-01T00:00:00'; has no zone; set time.zone"
+    assert found[0] == (
+        "ended_at: found '2025-01-01T00:00:00'; has no zone; give text_time its zone (YAML: "
+        "time.zone)"
+    )
     assert all("write YYYY-MM-DDTHH:MM:SS with a zone" in problem for problem in found[1:])
 
 

@@ -140,3 +140,24 @@ def test_objects_over_several_lines_are_one_record_each(tmp_path: Path) -> None:
     assert ids(rows[:-1]) == EXPECTED
     assert [row.line for row in rows] == [1, 7, 13, 19, 25, 31]
     assert isinstance(rows[-1], RowError)
+
+
+def test_two_parts_of_a_rotated_log_have_no_request_id_in_common(tmp_path: Path) -> None:
+    mapping = tmp_path / "m.sql"
+    mapping.write_text(
+        "SELECT line, 1795168801000 AS ended_at, 'm' AS model, 200 AS status_code FROM records"
+    )
+    ids = []
+    for name in ("access.log.1", "access.log.2.gz", "access.2026-11-29", "access.log", "access.gz"):
+        file = tmp_path / name
+        line = b'{"a": 1}\n'
+        file.write_bytes(gzip.compress(line) if name.endswith(".gz") else line)
+        rows = read_rows(file, load_mapping(str(mapping)))
+        ids += [row.event["request_id"] for row in rows if isinstance(row, Row)]
+    assert ids == [
+        "access.log.1-1",
+        "access.log.2-1",
+        "access.2026-11-29-1",
+        "access-1",
+        "access-1",
+    ]

@@ -53,6 +53,35 @@ def test_without_a_request_id_the_id_is_made_of_the_source_and_the_line() -> Non
     assert [row.event["request_id"] for row in mapped(sql, b"{}", b"{}").rows] == ["day-1", "day-2"]
 
 
+@pytest.mark.parametrize(
+    ("text", "ended_at"),
+    [
+        ("1795168801000", 1795168801000),
+        ("1795168801000.9", 1795168801000),
+        ("1.795168801e12", 1795168801000),
+    ],
+)
+def test_a_time_that_is_a_number_as_text_is_read_as_a_number(text: str, ended_at: int) -> None:
+    sql = "SELECT line, r->>'t' AS ended_at, 'm' AS model, 200 AS status_code FROM records"
+    (row,) = mapped(sql, b'{"t": "%s"}' % text.encode()).rows
+    assert row.event["ended_at"] == ended_at
+
+
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("1795168801", "these look like seconds; select milliseconds"),
+        ("20260131", "write YYYY-MM-DDTHH:MM:SS with a zone, or give text_time its pattern"),
+        ("1_795_168_801_000", "write YYYY-MM-DDTHH:MM:SS with a zone, or give text_time"),
+        ("2026-01-31T09:00:00", "has no zone; give text_time its zone"),
+    ],
+)
+def test_a_text_that_is_no_time_is_reported_with_what_a_query_can_do(text: str, fix: str) -> None:
+    sql = "SELECT line, r->>'t' AS ended_at, 'm' AS model, 200 AS status_code FROM records"
+    [error] = mapped(sql, b'{"t": "%s"}' % text.encode()).failures
+    assert error.problem.startswith(f"ended_at: found '{text}'; {fix}")
+
+
 def test_key_timestamp_headers_base_source_and_first_are_columns_of_a_record() -> None:
     sql = """SELECT line, timestamp + base AS ended_at, source || key AS model,
         headers->>'team' AS customer_id, first->>'v' AS region, 'success' AS outcome FROM records"""
