@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 
+from streams.events.parser import UNREADABLE
 from streams.intake.body import (
     CLOUD_EVENT,
     CLOUD_EVENTS,
     EVENTS_PATH,
+    BodyError,
     split_records,
     unwrap_cloud_event,
 )
@@ -23,6 +25,8 @@ from streams.sources.sql_mapping import Record
 # The answer lists this many rejected records; all of them are counted.
 MOST_LISTED = 100
 JSON = "application/json"
+_TRACES_MEMBER = "resourceSpans"
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class EventBodies:
@@ -45,6 +49,11 @@ class EventBodies:
     ) -> tuple[int, Converted]:
         """Return the number of records, and their events. Raises BodyError."""
         values = split_records(content_type, content, self._max_records)
+        if values and _is_traces(values[0]):
+            raise BodyError(
+                HTTPStatus.BAD_REQUEST,
+                "the body contains OpenTelemetry traces; send it to /v1/traces",
+            )
         if content_type in (CLOUD_EVENT, CLOUD_EVENTS):
             values = [unwrap_cloud_event(value) for value in values]
         name = sender.source if sender.source in self._converters else recognise(values)
@@ -72,6 +81,17 @@ class EventBodies:
     def refuse(self, _content_type: str, _status: HTTPStatus, message: str) -> tuple[str, bytes]:
         """Return type and body of an answer to a body that was not taken."""
         return JSON, msgspec.json.encode({"error": message})
+
+
+def _is_traces(record: bytes) -> bool:
+    """Return True for a request of OTLP in JSON, as an exporter with the wrong path sends it."""
+    # Most records do not have the word, and are not parsed here.
+    if _TRACES_MEMBER.encode() not in record:
+        return False
+    try:
+        return _TRACES_MEMBER in _MEMBERS.decode(record)
+    except UNREADABLE:
+        return False
 
 
 def _describe(part: RejectedPart) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _read_leniently(body: bytes) -> _Request:
     if document == {}:
         return _Request([])
     if not isinstance(document, dict) or not isinstance(document.get("resourceSpans"), list):
-        raise NotTraces("the body has no list resourceSpans")
+        raise NotTraces("the body has no list resourceSpans; send events to /v1/events")
     try:
         for resource_spans in document["resourceSpans"]:
             for scope_spans in resource_spans.get("scopeSpans") or ():

@@ -129,6 +129,27 @@ def test_what_cannot_be_read_is_answered_with_its_status(intake: IntakeOnBroker)
     assert statuses == [413, 400, 400, 400, 413, 413, 415, 415]
 
 
+def test_a_body_for_the_other_path_is_answered_with_that_path(intake: IntakeOnBroker) -> None:
+    traces: dict[str, list[Any]] = {"resourceSpans": []}
+
+    async def use(client: ClientSession, _: Settings) -> None:
+        for body, content_type in ((text(traces), "application/json"), (text(traces), LINES)):
+            status, content, _headers = await post(client, body, content_type)
+            assert (status, content["error"]) == (
+                400,
+                "the body contains OpenTelemetry traces; send it to /v1/traces",
+            )
+        # An event that only names the word is an event.
+        status, content, _headers = await post(client, text(event(0, use_case="resourceSpans")))
+        assert (status, content["accepted"]) == (200, 1)
+        headers = {"Content-Type": "application/json"}
+        async with client.post("/v1/traces", data=text(event(1)), headers=headers) as response:
+            assert response.status == 400
+            assert "send events to /v1/events" in await response.text()
+
+    intake.run(use)
+
+
 def test_a_rejected_record_is_answered_with_its_fix_and_becomes_a_dead_letter(
     intake: IntakeOnBroker,
 ) -> None:
