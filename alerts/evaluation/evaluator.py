@@ -24,7 +24,7 @@ from alerts.rules.build import policy_groups
 from alerts.rules.model import Alert, Group
 from alerts.rules.pipeline import pipeline_groups
 from alerts.rules.traffic import traffic_groups
-from slo.alert_state import AlertState, SampleKey, Samples, Vector
+from slo.alert_state import AlertState, SampleKey, Samples, Vector, sample_key
 from slo.policy.policy import Policy
 
 
@@ -64,6 +64,15 @@ class EvaluatedRule:
                 del self._active[key]
         # Sorted, so that two exporters of one state list alerts in one order.
         return [self._state(key, self._active[key]) for key in sorted(self._active)]
+
+    def resume(self, state: AlertState, ended_at_s: float) -> None:
+        """Continue an alert of before a restart, as one whose condition ended at `ended_at_s`.
+
+        If the condition still holds, the next step sees that.
+        """
+        self._active[sample_key(state.series)] = _Active(
+            state.pending_since_s, state.value, state.firing_since_s, ended_at_s
+        )
 
     @property
     def next_change_s(self) -> float:
@@ -124,6 +133,22 @@ class RuleEvaluator:
                 for selector in rule.expression.selectors
             )
         return self._wanted[metric, key]
+
+    def resume(self, firing: Iterable[AlertState], seen_s: float, now_s: float) -> None:
+        """Continue the alerts that fired before a restart; call it before the first `evaluate`.
+
+        `seen_s`: when they were last evaluated. Those whose `keep_firing_for` passed since then
+        are left out, and those of rules that changed.
+        """
+        rules = {
+            (rule.alert.name, rule.alert.severity, sample_key(rule.alert.labels)): rule
+            for rule in self.rules
+        }
+        for state in firing:
+            rule = rules.get((state.alert, state.severity, sample_key(state.rule_labels)))
+            ended_at_s = seen_s if state.ended_at_s is None else state.ended_at_s
+            if rule is not None and now_s - ended_at_s < rule.alert.keep_firing_s:
+                rule.resume(state, ended_at_s)
 
     def evaluate(self, samples: Samples, now_s: float) -> list[AlertState]:
         """Return the pending and firing alerts at `now_s`, in the order of the rules.

@@ -3,8 +3,9 @@
 The board holds no copy of an alert's condition. The command gives it an evaluator of the rules,
 which are in a later package (`alerts/evaluation/`); the samples are those of the windows and
 objectives that the board shows, with customers by their token, and those of the pipeline on the
-page for Prometheus. The evaluator keeps `for`, `keep_firing_for` and past samples in memory, so
-after a restart of the exporter they begin anew.
+page for Prometheus. Alerts that fire are stored (`exporters/server/incident_store.py`), as a person
+is notified still; `for` and past samples are in memory only, so after a restart of the exporter
+they begin anew.
 """
 
 from collections import defaultdict
@@ -49,6 +50,9 @@ class AlertRules(Protocol):
     def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
         """Return the alerts that are pending or firing."""
 
+    def resume(self, firing: Iterable[AlertState], seen_s: float, now_s: float) -> None:
+        """Continue the alerts that fired at `seen_s`, before a restart."""
+
 
 class NoAlertRules:
     """The evaluator of an exporter without rules: no alert is ever active."""
@@ -59,6 +63,9 @@ class NoAlertRules:
     def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
         """Return no alert."""
         return ()
+
+    def resume(self, firing: Iterable[AlertState], seen_s: float, now_s: float) -> None:
+        """Continue nothing."""
 
 
 class ActiveAlerts:

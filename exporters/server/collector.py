@@ -29,6 +29,7 @@ from exporters.server.page_builder import PageBuilder
 from exporters.windows.minutes import Minutes
 from exporters.windows.plan import scope_grouping
 from exporters.windows.tracker import WindowTracker
+from slo.alert_state import AlertState
 from slo.engine.report import ObjectiveResult
 from slo.policy.loading import load_policies
 from streams.config.settings import Settings
@@ -68,6 +69,8 @@ class Collector:
         self._book = None if book is None else load_price_book(book)
         kafka = settings.kafka
         self._incidents = BoardIncidentStore(client, kafka.group, kafka.topic)
+        self._firing: list[AlertState] = []
+        self._has_resumed = False
         self.forget()
 
     def forget(self) -> None:
@@ -109,11 +112,16 @@ class Collector:
         )
         live = current = None
         if snapshot.views:
+            if not self._has_resumed:
+                if stored := await self._incidents.read_alerts():
+                    self._rules.resume(stored.firing, stored.seen_s, now_s)
+                self._has_resumed = True
             reading = self._reading(page, snapshot, lags, results, now_s)
             if self._board.incident_log is None:
                 self._board.incident_log = IncidentLog(await self._incidents.read())
             live = self._board.facts(reading)
             await self._incidents.write(self._board.incident_log, now_s)
+            await self._incidents.write_alerts(self._firing, now_s)
             current = self._current(reading)
         # Partitions without a heartbeat yet have no time.
         pulsed_ms = [
@@ -214,4 +222,6 @@ class Collector:
         """Evaluate the alert rules over the page, the board's windows and the objectives."""
         windows = {name: window.sums for name, window in self._tracker.windows.items()}
         samples = samples_for(self._rules, windows, self._tracker.groupings, results, page)
-        return ActiveAlerts(self._rules.evaluate(samples, now_s))
+        states = self._rules.evaluate(samples, now_s)
+        self._firing = [state for state in states if state.firing_since_s is not None]
+        return ActiveAlerts(states)

@@ -1,17 +1,35 @@
-"""The incidents of the live board in Redis: a hash with a field for each incident."""
+"""The incidents of the live board in Redis: a hash with a field for each incident.
+
+One more field has the alerts that fire, so that an exporter that restarts continues them.
+"""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
+import msgspec
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from exporters.board.incidents.log import KEEP_S, IncidentLog, IncidentRecord
+from slo.alert_state import AlertState
 from streams.errors import one_line
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
 
 log = logging.getLogger(__name__)
+
+_ALERTS = b"alerts"  # the field of the alerts; those of incidents begin with a digit
+_ALERTS_EVERY_S = 10.0  # they are written, if there is no change
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAlerts:
+    """The alerts that fired at `seen_s`, in seconds since 1970; also those only kept firing."""
+
+    seen_s: float
+    firing: list[AlertState]
 
 
 class BoardIncidentStore:
@@ -21,6 +39,8 @@ class BoardIncidentStore:
         self._redis = client
         self._key = Keys(group, topic).board_incidents
         self._fails = False
+        self._alerts: dict[tuple[object, ...], float | None] = {}  # as written last
+        self._alerts_written_s = 0.0
 
     async def read(self) -> list[IncidentRecord]:
         """Return the stored incidents. Raises StoreError."""
@@ -55,6 +75,42 @@ class BoardIncidentStore:
         self._fails = False
         incidents.mark_written(now_s)
 
+    async def read_alerts(self) -> StoredAlerts | None:
+        """Return the stored alerts; None if there are none. Raises StoreError."""
+        try:
+            stored = await self._redis.hget(self._key, _ALERTS)
+        except (RedisError, OSError) as error:
+            raise StoreError(f"cannot read the board's alerts: {one_line(error)}") from error
+        try:
+            return None if stored is None else msgspec.json.decode(stored, type=StoredAlerts)
+        except msgspec.DecodeError:
+            return None  # of another version
+
+    async def write_alerts(self, firing: Sequence[AlertState], now_s: float) -> None:
+        """Write the alerts that fire, if they changed or were written some time ago."""
+        alerts: dict[tuple[object, ...], float | None] = {
+            (
+                one.alert,
+                one.severity,
+                *sorted(one.rule_labels.items()),
+                *sorted(one.series.items()),
+            ): one.ended_at_s
+            for one in firing
+        }
+        is_due = alerts and now_s - self._alerts_written_s >= _ALERTS_EVERY_S
+        if alerts == self._alerts and not is_due:
+            return
+        try:
+            if alerts:
+                value = msgspec.json.encode(StoredAlerts(now_s, list(firing)))
+                await self._redis.hset(self._key, _ALERTS, value)
+            else:
+                await self._redis.hdel(self._key, _ALERTS)
+        except (RedisError, OSError) as error:
+            log.warning("cannot write the board's alerts: %s", one_line(error))
+            return
+        self._alerts, self._alerts_written_s = alerts, now_s
+
     async def _read(self, before_s: float) -> tuple[list[IncidentRecord], list[str]]:
         """Return the stored incidents, and unreadable fields of before `before_s`.
 
@@ -63,6 +119,8 @@ class BoardIncidentStore:
         stored = cast(dict[bytes, bytes], await self._redis.hgetall(self._key))
         records, old = [], []
         for field, value in stored.items():
+            if field == _ALERTS:
+                continue
             record = IncidentRecord.decode(value)
             if record is not None:
                 records.append(record)

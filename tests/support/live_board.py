@@ -1,7 +1,7 @@
 """Facts of the live board over events that a test writes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,9 @@ class FixedRules:
     def evaluate(self, samples: Samples, now_s: float) -> Sequence[AlertState]:
         self.seen.append(samples)
         return self.states
+
+    def resume(self, firing: Iterable[AlertState], seen_s: float, now_s: float) -> None:
+        """Continue nothing: the states are given."""
 
 
 def facts_under(settings: Settings, rules: AlertRules | None, cold: bool) -> LiveFacts:

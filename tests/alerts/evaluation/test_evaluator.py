@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -98,6 +98,48 @@ def test_a_state_says_whose_it_is_and_since_when() -> None:
     assert (kept.firing_since_s, kept.holds) == (105, False)
     assert (kept.ended_at_s, kept.kept_until_s) == (110, 120)
     assert evaluator.evaluate({"a": {}}, 120) == []
+
+
+@pytest.mark.parametrize("stop_s", range(100, 150, 5))
+@pytest.mark.parametrize("pause_s", [5, 20])
+def test_after_a_restart_firing_alerts_continue_as_if_there_was_none(
+    stop_s: int, pause_s: int
+) -> None:
+    """The condition holds from 100 to 120; the alert fires from 105 on, and is kept until 165."""
+
+    def run(evaluator: RuleEvaluator, times_s: Iterable[int]) -> dict[int, list[AlertState]]:
+        holds = {"a": {sample_key({"model": "large"}): 2.0}}
+        return {
+            at_s: evaluator.evaluate(holds if 100 <= at_s < 120 else {"a": {}}, at_s)
+            for at_s in times_s
+        }
+
+    groups = [Group("g", (rule(5, 45).alert,))]
+    straight = run(RuleEvaluator(groups), range(100, 200, 5))
+    firing = [one for one in straight[stop_s] if one.firing_since_s is not None]
+    back_s = stop_s + pause_s
+    after = RuleEvaluator(groups)
+    after.resume(firing, stop_s, back_s)
+    restarted = run(after, range(back_s, 200, 5))
+    if stop_s >= 120 or (firing and back_s < 120):
+        assert restarted == {at_s: straight[at_s] for at_s in restarted}
+    elif firing:
+        # The end came while the exporter was away: the last sight counts as the end.
+        assert [one.ended_at_s for one in restarted[back_s]] == [stop_s]
+        assert [one.firing_since_s for one in restarted[back_s]] == [105]
+
+
+def test_an_alert_whose_time_to_be_kept_passed_does_not_continue() -> None:
+    groups = [Group("g", (rule(5, 45).alert,))]
+    before = RuleEvaluator(groups)
+    holds = {"a": {sample_key({"model": "large"}): 2.0}}
+    before.evaluate(holds, 100)
+    firing = before.evaluate(holds, 105)
+    after = RuleEvaluator(groups)
+    after.resume(firing, 105, 150)
+    assert after.evaluate({"a": {}}, 150) == []
+    [anew] = after.evaluate(holds, 155)
+    assert (anew.pending_since_s, anew.firing_since_s) == (155, None)
 
 
 def test_what_the_shipped_rules_read_is_known_before_any_sample() -> None:

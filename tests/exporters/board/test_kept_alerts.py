@@ -11,7 +11,7 @@ from exporters.board.facts import Incident, LiveFacts, State
 from slo.alert_state import AlertState
 from tests.support.exporter_state import NOW_S
 from tests.support.live_board import FixedRules, facts_under, facts_with
-from tests.support.live_facts import traffic
+from tests.support.live_facts import World, in_world, traffic
 
 # Its condition ended 100 s ago, and the page stays open for 8 minutes.
 KEPT = AlertState(
@@ -51,6 +51,33 @@ def test_a_kept_alert_is_named_and_the_banner_is_not_green(
     assert facts.headline == incident.words
     # It is no incident of now, so the log of incidents has none.
     assert incident.since_s is None
+
+
+def test_an_exporter_that_restarts_still_shows_that_a_page_is_open(
+    configured: Callable[..., Any],
+) -> None:
+    def fail(one: dict[str, Any]) -> dict[str, str]:
+        return {"outcome": "server_error"} if one["ended_at"] < (NOW_S - 100) * 1_000 else {}
+
+    events = traffic(3, 10, NOW_S - 700, NOW_S, fail)
+
+    async def use(world: World) -> tuple[list[Incident], list[Incident]]:
+        at_s = NOW_S - 700
+        for until_s in range(NOW_S - 200, NOW_S, 10):
+            new = [one for one in events if at_s * 1_000 <= one["ended_at"] < until_s * 1_000]
+            await world.writer.write(0, new, until_s)
+            at_s, facts = until_s, await world.facts(until_s)
+        again = World(world.settings)
+        try:
+            return over(facts), over(await again.facts(NOW_S - 9))
+        finally:
+            await again.close()
+
+    before, after = in_world(configured(), use)
+    assert before
+    assert [(one.key, one.notification) for one in after] == [
+        (one.key, one.notification) for one in before
+    ]
 
 
 @pytest.mark.parametrize(
