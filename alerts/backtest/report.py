@@ -355,9 +355,9 @@ def _promise_lines(promise: Mapping[str, Any]) -> Iterator[str]:
         yield f"{about}: unknown: {promise['unknown']['words']}"
         return
     yield (
-        f"{about}: {_percent(ratio)} of {_percent(promise['target_ratio'])}; error budget spent: "
-        f"{_percent(promise['budget_spent_ratio'])} of this time's, "
-        f"{_percent(promise['budget_spent_of_period_ratio'])} of a whole period's"
+        f"{about}: {_percent(ratio)}, target {_percent(promise['target_ratio'])}; error budget "
+        f"spent: {_percent(promise['budget_spent_of_period_ratio'])} of a period's, "
+        f"{float(promise['budget_spent_ratio']):.4g} times that of the recorded time"
     )
     if promise["worst_burn"]:
         worst = (f"{window} {burn['rate']:.3g}" for window, burn in promise["worst_burn"].items())

@@ -136,7 +136,11 @@ def starter(sample: Sequence[Record]) -> str:
     used = {*chosen.values(), end or start}
     unused = [column.member for column in columns if column not in used][:_UNUSED_MAX]
     times = [column for field, column in chosen.items() if field.endswith("_ms")]
-    has_outcome = any(name in chosen for name in ("outcome", *_FAILURE))
+    absent = []
+    if not (end or start):
+        absent.append("no column has a time: select it as ended_at")
+    if not any(name in chosen for name in ("outcome", *_FAILURE)):
+        absent.append("no column says how a request ended: all are successes")
     return "".join(
         (
             "-- about: draft: check each column, and the units of times\n",
@@ -145,11 +149,7 @@ def starter(sample: Sequence[Record]) -> str:
                 for time in times
                 if time.is_in_seconds
             ),
-            *(
-                []
-                if has_outcome
-                else ["-- no column says how a request ended: all are successes\n"]
-            ),
+            *(f"-- {problem}\n" for problem in absent),
             *(f"-- not used: {text}\n" for text in unused),
             "SELECT line",
             *(f",\n       {expression} AS {field}" for field, expression in selected.items()),

@@ -61,6 +61,9 @@ def test_the_command_reads_json_lines_and_says_what_it_left_out(tmp_path: Path) 
     found = json.loads(invoked(file, "--policy", policy_file, "--json").stdout)
     (alert,) = found["alerts"]
     assert alert["lasted_s"] == 150
+    (objective,) = found["promises"]
+    spent = f"{float(objective['budget_spent_ratio']):.4g} times that of the recorded time"
+    assert f"of a period's, {spent}" in shown.stdout
     assert alert["resolved_at"] == "2026-01-01T00:05:00Z"
 
 

@@ -228,6 +228,12 @@ def test_a_draft_says_that_it_knows_no_outcome() -> None:
     assert note not in draft({"time": 1_795_168_800, "error": None})
 
 
+def test_a_draft_says_that_it_knows_no_time() -> None:
+    note = "-- no column has a time: select it as ended_at\n"
+    assert note in draft({"model": "m"})
+    assert note not in draft({"model": "m", "start": 1_795_168_800})
+
+
 def test_a_draft_of_nothing_is_still_a_mapping() -> None:
     SqlMapping(draft(), "draft")
     SqlMapping(draft({}, 5, [1]), "draft")
