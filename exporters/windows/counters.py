@@ -1,4 +1,4 @@
-"""Amounts that most requests do not have, of each group of a window: attempts, endings and others.
+"""Amounts that most requests do not have, such as attempts and endings, by group of a window.
 
 Pure. They are in the sparse counters of the state (streams/state/slices.py), so a window without
 them costs no time.
@@ -10,21 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporters.windows.incremental import Sums
-from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT, Amounts
+from exporters.windows.measured import ELIGIBLE_AT, FROM_CACHE_AT, SUCCESS_AT, Amounts
 from streams.events.fields import OUTCOMES
 from streams.state.slices import (
     ATTEMPT_TOKENS_AT,
     ATTEMPTS_AT,
     COUNTER_BITS,
-    KNOWN,
     KNOWN_AT,
     PROBE_ATTEMPTS_AT,
     PROBES_AT,
     TOKENS_AT,
 )
 from streams.state.tables import Ints, Table
-
-_FROM_CACHE_AT = KNOWN_AT + KNOWN.index("response_cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +32,17 @@ class ProviderAttempts(Amounts):
 
 
 def attempts(sums: Sums) -> dict[int, ProviderAttempts]:
-    """Return the attempts of each group; empty if they are the requests of the window.
+    """Return the attempts of each group; empty if they are the same as the requests.
 
-    They are if all attempts were final and no answer is from a gateway's response cache, for which
-    no provider was asked. Then both availabilities are the same.
+    They are the same if all attempts were final, and no answer came from a gateway's response
+    cache, for which no provider was asked.
     """
     passed_on = _between(sums.counters, ATTEMPTS_AT, ATTEMPT_TOKENS_AT)
     probes = _between(sums.counters, PROBE_ATTEMPTS_AT, PROBE_ATTEMPTS_AT + len(OUTCOMES))
-    from_cache = sums.counts.values[:, _FROM_CACHE_AT]
+    from_cache = sums.counts.values[:, KNOWN_AT + FROM_CACHE_AT]
     if not len(passed_on) and not len(probes) and not from_cache.any():
         return {}
-    # A group may have no request of its own: then another group served all of them in the end.
+    # A group may have attempts but no requests, if other groups answered all of them.
     groups = np.union1d(sums.counts.keys, np.append(passed_on.keys, probes.keys) >> COUNTER_BITS)
     at = np.searchsorted(groups, sums.counts.keys)
     outcomes = np.zeros((len(groups), len(OUTCOMES)), np.int64)

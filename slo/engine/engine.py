@@ -329,9 +329,10 @@ class Engine:
         """Mark the minutes that are known whole, and those with missing records."""
         coverage = Coverage.of(view.meta for view in views)
         floor_s, first = floors_s(views)[1], first_known_minute(views, coverage)
-        until_s = min([now_s, *complete_until_s(views, signs)])
-        # Of a partition that waits nothing is counted, whatever the others have reached.
-        until_s = 0 if not views or waiting_partitions(views, signs) else until_s
+        until_s = 0
+        # No record of a waiting partition is counted, so no minute is complete.
+        if views and not waiting_partitions(views, signs):
+            until_s = min([now_s, *complete_until_s(views, signs)])
         for kept in self._kept:
             for gap in coverage.gaps:
                 to_ms = gap.to_ms if gap.to_ms is not None else now_s * 1_000

@@ -71,7 +71,7 @@ class TrackedObjective:
     def note_gaps(
         self, series: Sequence[SeriesKey], slice_id: SliceId, aggregate: Aggregate
     ) -> None:
-        """Note what the workers did not count of a slice's requests.
+        """Note the requests of a slice that the workers did not count.
 
         A minute with requests of an unknown class of input lengths is only partly known.
         """

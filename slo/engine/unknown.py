@@ -34,7 +34,7 @@ class UnknownReason:
 
 @dataclass(frozen=True, slots=True)
 class CountGaps:
-    """What the workers did not count of an objective's requests; first and newest such minute."""
+    """Requests of an objective that the workers did not count: first and newest such minute."""
 
     limit: tuple[int, int] | None = None  # measured latencies, but not by the objective's limit
     input_length: tuple[int, int] | None = None  # requests, but not by its limits of input tokens

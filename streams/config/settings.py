@@ -127,7 +127,7 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    """Return what a settings file sets. Raises ConfigError."""
+    """Return the settings of a file. Raises ConfigError."""
     document = parse_document(read_text(path), str(path), has_secrets=True)
     if document is not None and not isinstance(document, dict):
         raise ConfigError(f"{path}: not a mapping; write sections such as `kafka:`")

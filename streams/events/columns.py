@@ -1,4 +1,4 @@
-"""What a batch of one partition is decoded to: its events in columns, and the rejected records.
+"""A decoded batch of one partition: its events in columns, and the rejected records.
 
 Pure. Times are whole milliseconds since the Unix epoch (`_ms`), measured latencies whole
 nanoseconds (`_ns`), tokens counts.

@@ -11,7 +11,7 @@ one `Rejection`, whatever its bytes are, and where a log is cut into batches cha
     input_length.py  input tokens -> classes of length
     here        columns -> outcome, ranges, fields that must agree -> time, against the record's
                 timestamp and the partition's watermark
-    faults.py   what was wrong with single fields
+    faults.py   faults of single fields
     columns.py  the result
     schema.py, page.py  the contract as documents
 

@@ -1,4 +1,4 @@
-"""What was wrong with single fields of records that were counted, as bits of one integer a record.
+"""The faults of single fields of counted records, as bits of one integer a record.
 
 Pure. A fault is a (field, reason) pair: one of FIELDS, one of FIELD_REASONS.
 """

@@ -268,7 +268,7 @@ def _decode_by_field(record: bytes) -> tuple[tuple[str, str] | None, Any, list[W
 def _read_values(record: bytes) -> Any:
     """Return the values of an object as they were sent; None for other JSON.
 
-    Raises msgspec.DecodeError for what is no JSON.
+    Raises msgspec.DecodeError if it is not JSON.
     """
     try:
         return _GIVEN.decode(record)

@@ -145,7 +145,7 @@ class SourceTopics:
     ) -> Converted | None:
         """Return the events of records; None if the partition was given away.
 
-        Waits if a schema is not there: without it nothing says whether the records are right.
+        Waits if a schema is not there: without it the records cannot be judged.
         """
         waiting = self._metrics.waiting.labels(tp.topic, str(tp.partition))
         pause_s, reported = RETRY_AFTER_S, ""
@@ -224,7 +224,8 @@ class SourceTopics:
 def source_converters(intake: Intake, registry: SchemaRegistry) -> dict[str, Converter]:
     """Return the converter of each source topic.
 
-    Raises ConfigError if a profile or mapping does not exist, or if schemas can come from nowhere.
+    Raises ConfigError if a profile or mapping does not exist, or if a topic needs schemas and
+    neither a registry nor files of schemas are set.
     """
     decoders: SchemaDecoders | None = None
     converters: dict[str, Converter] = {}

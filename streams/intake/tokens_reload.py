@@ -17,10 +17,10 @@ _Stamp = tuple[int, int, int]
 
 
 class TokensReload:
-    """Reads the file of the tokens, and replaces the senders of `tokens` if the file changes.
+    """Reads the file of the tokens, and replaces the content of `tokens` if the file changes.
 
-    A file that cannot be used changes nothing: the senders read before stay valid, and the file is
-    read at each check until it can be used.
+    If the file cannot be used, the senders read before stay valid, and the file is read at each
+    check until it can be used.
     """
 
     def __init__(self, settings: Intake, prepare: Callable[[set[str]], None]) -> None:
@@ -68,14 +68,14 @@ class TokensReload:
             log.info("%s: read again: %d senders", self._settings.tokens_file, len(fresh))
 
     def _report(self, problem: str) -> None:
-        """Log a problem once, however many checks find it."""
+        """Log a problem, but only once if the next checks find it again."""
         if problem != self._problem:
             self._problem = problem
             log.error("%s; the tokens read before stay valid", problem)
 
 
 def _stamp(path: Path | None) -> _Stamp | None:
-    """Return what changes with the content of a file; None if there is no file."""
+    """Return a value that changes with the content of a file; None if there is no file."""
     if path is None:
         return None
     try:

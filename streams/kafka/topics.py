@@ -216,7 +216,7 @@ async def _read_topics(kafka: Kafka, timeout_s: float) -> set[str]:
 
 
 async def read_timestamp_warning(kafka: Kafka, timeout_s: float = 5) -> str | None:
-    """Return what is risky about the timestamps of the event topic, with the fix; None if no risk.
+    """Return the risk of the event topic's timestamps, with the fix; None if there is none.
 
     Also None if the topic does not exist, or if the broker does not show its settings. Raises
     Unavailable if no broker answers in time.

@@ -1,4 +1,4 @@
-"""What was wrong with one field, and the fix, for `tokenpulse rejected`. Pure.
+"""The fault of one field, and the fix, for `tokenpulse rejected`. Pure.
 
 docs/events.md describes a reason for all fields together (streams/events/page.py); here is the part
 that applies to one.
@@ -57,7 +57,7 @@ INCONSISTENT: dict[str, tuple[str, str]] = {
 
 
 def field_help(field: str, reason: str) -> tuple[str, str]:
-    """Return what was wrong with a field of a counted record, and the fix."""
+    """Return the fault of a field of a counted record, and the fix."""
     kind = _KINDS[field]
     meaning, fix = FIELD_REASON_HELP.get(reason, _UNKNOWN)
     match reason:

@@ -82,7 +82,7 @@ class Keys:
         return f"{self.prefix}hashes"
 
     def source_counts(self, slot: int) -> str:
-        """Return the key of the hash of what the intake's sources sent in one slot of time."""
+        """Return the key of the hash of the counts of the intake's sources in one slot of time."""
         return f"{self.prefix}source-counts:{slot}"
 
     def source_changes(self, day: int) -> str:

@@ -1,4 +1,4 @@
-"""What the sources of the intake sent in the last days, by slots of ten minutes of arrival.
+"""The counts of the intake's sources in the last days, by slots of ten minutes of arrival.
 
 Pure. All intakes of a topic add their counts up in one place, so that a source has one history
 whichever process it sends to, and the exporter's numbers outlast its restarts.
@@ -26,7 +26,7 @@ _LAST_EVENT = "last_event"  # not a count: milliseconds since the Unix epoch
 
 
 class SourceCount(NamedTuple):
-    """What a count is of."""
+    """Identifies a count."""
 
     kind: str
     source: str  # sender or topic: a name without the separator
@@ -38,7 +38,7 @@ class SourceCount(NamedTuple):
 
 
 class SourceReport(NamedTuple):
-    """What is to be added to one slot."""
+    """The counts to be added to one slot."""
 
     counts: Mapping[str, int]  # by stored field
     last_events_ms: Mapping[str, int]  # by source
@@ -135,7 +135,7 @@ class SourceHistory:
                 del self._of_source[source]
 
     def sources(self) -> list[str]:
-        """Return the sources that sent something, in alphabetical order."""
+        """Return the sources that have counts, in alphabetical order."""
         return sorted(self._of_source)
 
     def scopes(self, source: str) -> list[str]:
@@ -168,8 +168,9 @@ class SourceHistory:
     def expected_events(self, source: str, now_s: float) -> float | None:
         """Return how many events the source would have sent since its last one.
 
-        By what it sent in the same span a day ago, or a week ago if that is less. Of a silence of
-        more than a day, its last day. None for a source that is not known for a day.
+        These are its events in the same span a day ago, or a week ago if those are fewer. If the
+        silence is longer than a day, only its last day counts. None if the source was first seen
+        less than a day ago.
         """
         last_s, since_s = self.last_event_s(source), self.since_s(SourceCount(EVENTS, source))
         if last_s is None or since_s is None:

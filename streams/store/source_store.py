@@ -1,7 +1,8 @@
 """The counts of the sources in Redis: a hash for each slot, which expires.
 
-An intake writes a slot late after an outage of Redis. So each write also marks its slot as changed,
-in a hash for each day, and a reader reads exactly the slots whose mark is not the one it has seen.
+After an outage of Redis, an intake writes old slots. So each write also sets a new mark for its
+slot, in a hash for each day, and a reader reads only the slots whose mark changed since its last
+read.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ class SourceStore:
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
         self._redis, self._keys = client, Keys(group, topic)
-        # Intakes write their last events to fields of their own: the newest one is the last.
+        # Each intake writes its last event to a field of its own; the newest of them counts.
         self._intake = secrets.token_hex(4)
         self._history = SourceHistory()
         self._seen: dict[int, bytes] = {}  # the mark of each slot, as it was read
@@ -41,7 +42,7 @@ class SourceStore:
     async def add(self, reports: Mapping[int, SourceReport]) -> None:
         """Add counts to their slots, all or none.
 
-        Raises StoreError; Redis may then have them all the same, and they count twice if they are
+        Raises StoreError. Redis may have added them even then, and they count twice if they are
         added again.
         """
         try:
@@ -78,7 +79,7 @@ class SourceStore:
             for slot, mark in ((int(field), mark) for field, mark in hashes.items())
             if oldest <= slot <= newest
         }
-        # A slot without a mark was lost with Redis' data.
+        # A slot whose mark is gone was lost with Redis' data: its counts are read as empty.
         changed = [
             slot
             for slot in sorted(marks.keys() | self._seen.keys())
