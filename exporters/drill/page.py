@@ -21,6 +21,7 @@ from exporters.board.facts import (
     PastIncident,
 )
 from exporters.board.incidents.notifications import notification_words, past_notification
+from exporters.board.live.banner import with_incident_states
 from exporters.board.live.page import TEMPLATE_GLOBALS, KeyedIncident, with_keys
 from exporters.drill.affected import Parts
 from exporters.drill.heatmap import heatmaps
@@ -76,6 +77,15 @@ class PlaceView:
         """Return the incidents of the live board that are about this place."""
         facts = self.facts
         return with_keys(facts.incidents if facts else ())
+
+    @property
+    def row(self) -> BreakdownRow | None:
+        """Return the place as the live board lists it, not greener than its incidents."""
+        facts = self.live.facts
+        if self.now is None or facts is None:
+            return self.now
+        (row,) = with_incident_states((self.now,), self.place.dimension, facts.incidents)
+        return row
 
     @property
     def objectives(self) -> list[ObjectiveRow]:

@@ -4,13 +4,22 @@ Pure. Never greener than the worst card, objective, incident or alert.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporters import formatting as fmt
-from exporters.board.facts import Incident, ObjectiveRow, Severity, State, TileValue
+from exporters.board.facts import (
+    BreakdownRow,
+    Incident,
+    ObjectiveRow,
+    Severity,
+    State,
+    TileValue,
+)
 from exporters.board.incidents.data_quality import DataQuality
 from exporters.board.objectives import RANK
 from exporters.board.tiles import WINDOW
+from exporters.place_links import OTHERS
+from streams.events.fields import OTHER
 
 _STATE_OF: Mapping[Severity, State] = {"page": "breached", "ticket": "at_risk", "info": "ok"}
 _LATENCIES = ("P95 TTFT", "P95 TPOT")
@@ -76,6 +85,34 @@ def _state_of(incident: Incident) -> State:
     if incident.is_over and incident.severity == "page":
         return "at_risk"
     return _STATE_OF[incident.severity]
+
+
+def with_incident_states(
+    rows: Iterable[BreakdownRow], dimension: str, incidents: Sequence[Incident]
+) -> tuple[BreakdownRow, ...]:
+    """Return the rows of a dimension, none greener than the incidents of its place; worst first.
+
+    No measure of a row has a target for its cache, so only an incident shows that it fails.
+    """
+    states: dict[str, State] = {}
+    for incident in incidents:
+        # A model in one region says little of the whole region.
+        if {of for of, _ in incident.where} != {dimension}:
+            continue
+        for _, name in incident.where:
+            shown = OTHERS if name == OTHER else name
+            states[shown] = _worst(_state_of(incident), states.get(shown, "ok"))
+    raised = [
+        replace(row, state=_worst(states[row.name], row.state))
+        if states.get(row.name, "ok") != "ok"
+        else row
+        for row in rows
+    ]
+    return tuple(sorted(raised, key=lambda row: RANK[row.state]))
+
+
+def _worst(one: State, other: State) -> State:
+    return min(one, other, key=lambda state: RANK[state])
 
 
 def _listed(incidents: Sequence[Incident]) -> str:

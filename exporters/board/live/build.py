@@ -30,7 +30,7 @@ from exporters.board.incidents.notifications import overall_notification
 from exporters.board.incidents.recent_totals import RecentTotals
 from exporters.board.incidents.thresholds import threshold_incidents
 from exporters.board.input import BoardInput
-from exporters.board.live.banner import make_banner
+from exporters.board.live.banner import make_banner, with_incident_states
 from exporters.board.objectives import NameOf, history_strips, objective_statuses
 from exporters.board.thresholds import ThresholdStatus, objective_windows, threshold_statuses
 from exporters.board.tiles import WINDOW, TileValues
@@ -112,8 +112,14 @@ class LiveBoard:
             tokens=fleet.known_tokens,
             objectives=objectives,
             history=history_strips(reading, self._name_of),
-            models=breakdown(reading.by_name(WINDOW, "model"), fleet, self.limits),
-            regions=breakdown(reading.by_name(WINDOW, "region"), fleet, self.limits),
+            models=with_incident_states(
+                breakdown(reading.by_name(WINDOW, "model"), fleet, self.limits), "model", incidents
+            ),
+            regions=with_incident_states(
+                breakdown(reading.by_name(WINDOW, "region"), fleet, self.limits),
+                "region",
+                incidents,
+            ),
             freshness=quality.freshness,
             notification=overall_notification(incidents, reading.now_s),
             details=request_details(reading, WINDOW),

@@ -234,6 +234,11 @@ def test_a_cache_failure_of_half_a_minute_is_named_with_its_place(
     assert ("; elsewhere 45 %" in incident.words) == bool(place)
     assert (incident.severity, incident.alert) == ("page", "TokenpulseCacheHitLow")
     assert (facts.state, facts.notification) == ("breached", "Not paged")
+    # The row of the place is not greener than its incident, and comes first.
+    for dimension, rows in (("region", facts.regions), ("model", facts.models)):
+        if name := place.get(dimension):
+            assert (rows[0].name, rows[0].state) == (name, "breached")
+        assert all(row.state == "ok" for row in rows if row.name != place.get(dimension))
 
 
 def test_a_model_that_never_uses_the_cache_is_no_cache_failure(
