@@ -72,7 +72,7 @@ __all__ = [
 # A stream of more tokens than this does not arrive in one piece: its TTFT is its duration by
 # mistake, usually because a gateway wrote the time of the end for the first token.
 _FEW_TOKENS = 5
-_SHORT_TTFT_MS = 10  # below it, and below a thousandth of the duration, it is probably in seconds
+_SHORT_TTFT_MS = 10  # below it, and at most a thousandth of the duration: probably in seconds
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
 
 

@@ -85,8 +85,8 @@ FIELD_REASON_HELP: dict[str, tuple[str, str]] = {
     ),
     "suspicious": (
         "the TTFT is 0, or that of a stream of more than 5 tokens is its duration: it was probably "
-        "not measured. Or it is below 10 ms and below a thousandth of the duration: it is probably "
-        "in seconds. It counts",
+        "not measured. Or it is below 10 ms and at most a thousandth of the duration: it is "
+        "probably in seconds. It counts",
         "take the time of the first token when it arrives, and send it in milliseconds",
     ),
 }
@@ -256,8 +256,9 @@ partition's watermark when the record is read. A final success is recognised by 
 since a request is answered once; any other event by its `request_id` and `ended_at`.
 
 After an idle time the watermark moves far at once: with the first new event, or, if the senders
-stamp the records (`CreateTime`), once later events confirm it ([Time](#time)). The 4,096 records
-before that move arrive again with it, so copies sent before and after it count once.
+stamp the records (`CreateTime`), once later events confirm it ([Time](#time)). Of the 4,096 records
+before that move, those that arrived within the window arrive again with it, so copies sent before
+and after it count once.
 
 Duplicates are recognised within one partition: the same id in two partitions counts twice. Use
 `request_id` as the key of the record, so that a repeated event is in the same partition.
