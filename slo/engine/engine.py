@@ -329,10 +329,9 @@ class Engine:
         """Mark the minutes that are known whole, and those with missing records."""
         coverage = Coverage.of(view.meta for view in views)
         floor_s, first = floors_s(views)[1], first_known_minute(views, coverage)
-        until_s = 0
         # No record of a waiting partition is counted, so no minute is complete.
-        if views and not waiting_partitions(views, signs):
-            until_s = min([now_s, *complete_until_s(views, signs)])
+        is_known = views and not waiting_partitions(views, signs)
+        until_s = min([now_s, *complete_until_s(views, signs)]) if is_known else 0
         for kept in self._kept:
             for gap in coverage.gaps:
                 to_ms = gap.to_ms if gap.to_ms is not None else now_s * 1_000

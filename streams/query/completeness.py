@@ -33,11 +33,13 @@ def settled_until_s(
 ) -> int:
     """Return the end of the last step that is over and that every partition has counted.
 
-    0 if it is not known, as for a partition of which no event settles the time while records wait.
+    0 if it is not known: records of a partition wait, and no event has settled its watermark.
     """
     stored = {view.partition for view in views}
-    empty_s = [_empty_until_s(one) for one in heartbeats if one.partition not in stored]
-    # A watermark may be ahead of the time, as senders' clocks may be.
+    empty_s = [
+        _empty_until_s(heartbeat) for heartbeat in heartbeats if heartbeat.partition not in stored
+    ]
+    # A watermark may be in the future, as senders' clocks may be.
     earliest_s = min([now_s, *complete_until_s(views, heartbeats), *empty_s])
     return earliest_s // step_s * step_s
 
@@ -47,7 +49,11 @@ def waiting_partitions(
 ) -> list[int]:
     """Return the partitions without state whose worker knows of records, or is halted there."""
     stored = {view.partition for view in views}
-    return [one.partition for one in heartbeats if one.partition not in stored and _waits(one)]
+    return [
+        heartbeat.partition
+        for heartbeat in heartbeats
+        if heartbeat.partition not in stored and _waits(heartbeat)
+    ]
 
 
 def _waits(heartbeat: Heartbeat) -> bool:

@@ -17,7 +17,7 @@ _STEPS = 512  # parts of a window; ids are forgotten by part
 _ROWS_MIN = 1 << 12  # smallest size of the ring
 _DROP_ROWS = 1 << 13  # rows that are checked together when old ones are dropped
 _ROWS_A_BUCKET = 2
-_ROW = np.dtype([("low", "<u8"), ("high", "<u8"), ("older", "<u4"), ("ended_at", "<u4")])
+_ROW = np.dtype([("low", "<u8"), ("high", "<u8"), ("older", "<u4"), ("time", "<u4")])
 
 
 def step_ms(window_ms: int) -> int:
@@ -35,7 +35,7 @@ class DedupWindow:
         ring      tail |  ...  | older | ... | older | ... | newest | ...
                              ^--------------'   ^--------------'   ^------- bucket <- hash
 
-    An id that comes again with a later event gets a new row: its newest row has its latest time.
+    An id that comes again with a later time gets a new row: its newest row has its latest time.
     Row numbers and times are kept modulo 2**32; rows in the ring differ by less than that.
     """
 
@@ -49,7 +49,7 @@ class DedupWindow:
         self._window_ms, self._max_ids = window_ms, max_ids
         self._step_ms = step_ms(window_ms) if part_ms is None else part_ms
         self.forgotten = 0  # ids within the window that were dropped for lack of room
-        self._counts: dict[int, int] = {}  # part of event time -> ids whose latest time is in it
+        self._counts: dict[int, int] = {}  # part -> ids whose latest time is in it
         self._count = 0
         self._floor = 0  # parts before this one are forgotten
         self._start = 0  # parts before this one are forgotten or have left the window
@@ -78,18 +78,19 @@ class DedupWindow:
         self._start = max(0, self._start - parts)
         self._floor = max(0, self._floor - parts)
         self._latest_ms -= back_ms
-        self._ring["ended_at"] -= np.uint32(back_ms % (1 << 32))  # kept modulo 2**32
+        self._ring["time"] -= np.uint32(back_ms % (1 << 32))  # kept modulo 2**32
 
-    def find_duplicates(self, request: Hashes, ended_at_ms: Ints, watermark_ms: Ints) -> Marks:
+    def find_duplicates(self, request: Hashes, time_ms: Ints, watermark_ms: Ints) -> Marks:
         """Return which of these events, in log order, are duplicates; remember all of them.
 
-        `request` has shape (n, 2), as in Columns. `watermark_ms` is the watermark before each
-        event, -1 if there was none; it never falls.
+        `request` has shape (n, 2), as in Columns. `time_ms`: the time of each event, by which it is
+        remembered. `watermark_ms`: the present time for each event, -1 if it is unknown; it never
+        falls. Both are of arrival in `Deduplicator`.
 
         After a restart: call it with the valid records from `ReplayHorizon.since` on, with the
         stored watermark for all of them, and ignore the result.
         """
-        duplicate = np.zeros(len(ended_at_ms), np.bool_)
+        duplicate = np.zeros(len(time_ms), np.bool_)
         start = 0
         while start < len(duplicate):
             self._move_to(int(watermark_ms[start]))
@@ -97,51 +98,51 @@ class DedupWindow:
             # exceed the limit.
             end = start + self._max_ids - self._count + 1
             part = slice(start, end)
-            duplicate[part] = self._add(request[part], ended_at_ms[part], watermark_ms[part])
+            duplicate[part] = self._add(request[part], time_ms[part], watermark_ms[part])
             while self._count > self._max_ids:
                 self._forget_oldest()
             start = end
         return duplicate
 
-    def _add(self, request: Hashes, ended_at_ms: Ints, watermark_ms: Ints) -> Marks:
+    def _add(self, request: Hashes, time_ms: Ints, watermark_ms: Ints) -> Marks:
         """Add events of which at most the last exceeds the limit; return the duplicates."""
         low, high = request[:, 0], request[:, 1]
         oldest_ms, start_ms = watermark_ms - self._window_ms, self._start * self._step_ms
         row = self._find(low, high)
         # Latest time of each id before this call, -1 if it is unknown or out of the window.
-        stored_ms = np.where(row < 0, -1, self._times_ms(self._ring["ended_at"][row]))
+        stored_ms = np.where(row < 0, -1, self._times_ms(self._ring["time"][row]))
         stored_ms[stored_ms < start_ms] = -1
         known_ms = stored_ms.copy()
-        added = ended_at_ms > np.maximum(stored_ms, start_ms - 1)
+        added = time_ms > np.maximum(stored_ms, start_ms - 1)
         # Ids that occur more than once among these events are few, and go one by one.
         latest: dict[tuple[int, int], tuple[int, int]] = {}  # id -> latest time, and its index
         for at in _repetitions(low).tolist():
             request_id = int(low[at]), int(high[at])
             known_ms[at], before = latest.get(request_id, (stored_ms[at], -1))
-            added[at] = ended_at_ms[at] > max(known_ms[at], start_ms - 1)
+            added[at] = time_ms[at] > max(known_ms[at], start_ms - 1)
             if added[at]:
-                latest[request_id] = int(ended_at_ms[at]), at
+                latest[request_id] = int(time_ms[at]), at
                 if before >= 0:
                     added[before] = False
         if self._floor:
             # New within the window, but in a part that was forgotten for lack of room.
-            barred = ended_at_ms < self._floor * self._step_ms
-            barred &= (known_ms < 0) & (ended_at_ms > oldest_ms)
+            barred = time_ms < self._floor * self._step_ms
+            barred &= (known_ms < 0) & (time_ms > oldest_ms)
             self.forgotten += int(np.count_nonzero(barred))
 
         # An id that gets a later row is no longer counted at its earlier time.
         self._change_counts(stored_ms[added & (stored_ms >= 0)], -1)
-        self._change_counts(ended_at_ms[added], 1)
-        self._move_to(max(int(watermark_ms[-1]), int(ended_at_ms[-1])))
-        added &= ended_at_ms >= self._start * self._step_ms
-        self._append(low[added], high[added], ended_at_ms[added].astype(np.uint32))
+        self._change_counts(time_ms[added], 1)
+        self._move_to(max(int(watermark_ms[-1]), int(time_ms[-1])))
+        added &= time_ms >= self._start * self._step_ms
+        self._append(low[added], high[added], time_ms[added].astype(np.uint32))
         return (known_ms > oldest_ms) & (known_ms >= 0)
 
-    def _change_counts(self, ended_at_ms: Ints, change: int) -> None:
-        parts, sizes = np.unique(ended_at_ms // self._step_ms, return_counts=True)
+    def _change_counts(self, time_ms: Ints, change: int) -> None:
+        parts, sizes = np.unique(time_ms // self._step_ms, return_counts=True)
         for part, size in zip(parts.tolist(), sizes.tolist(), strict=True):
             self._counts[part] = self._counts.get(part, 0) + change * size
-        self._count += change * len(ended_at_ms)
+        self._count += change * len(time_ms)
 
     def _find(self, low: Hashes, high: Hashes) -> Ints:
         """Return the index in the ring of the newest row of each hash, -1 if there is none."""
@@ -165,14 +166,14 @@ class DedupWindow:
             searching, age = searching[following], older[following]
         return index
 
-    def _append(self, low: Hashes, high: Hashes, ended_at: npt.NDArray[np.uint32]) -> None:
+    def _append(self, low: Hashes, high: Hashes, time: npt.NDArray[np.uint32]) -> None:
         """Add rows of distinct hashes."""
         size = len(low)
         self._make_room(size)
         number = (self._number + np.arange(size)).astype(np.uint32)
         bucket = self._bucket_of(high)
         rows = np.empty(size, _ROW)
-        rows["low"], rows["high"], rows["ended_at"] = low, high, ended_at
+        rows["low"], rows["high"], rows["time"] = low, high, time
         rows["older"] = self._buckets[bucket]
         # New rows of one bucket form a chain; the bucket leads to the last of them.
         shared = _sharing(bucket, self._buckets, number)
@@ -191,10 +192,10 @@ class DedupWindow:
     def _bucket_of(self, high: Hashes) -> Ints:
         return (high & np.uint64(len(self._buckets) - 1)).astype(np.int64)
 
-    def _times_ms(self, ended_at: npt.NDArray[np.uint32]) -> Ints:
+    def _times_ms(self, time: npt.NDArray[np.uint32]) -> Ints:
         # Stored modulo 2**32; the difference to the latest time is exact.
         latest = np.uint32(self._latest_ms % (1 << 32))
-        return self._latest_ms - (latest - ended_at).astype(np.int64)
+        return self._latest_ms - (latest - time).astype(np.int64)
 
     def _make_room(self, size: int) -> None:
         if self._rows + size > len(self._ring):
@@ -239,7 +240,7 @@ class DedupWindow:
             tail = (self._at - self._rows) % len(self._ring)
             end = min(tail + min(self._rows, _DROP_ROWS), len(self._ring))
             rows = self._ring[tail:end]
-            needed = np.flatnonzero(self._times_ms(rows["ended_at"]) >= start_ms)
+            needed = np.flatnonzero(self._times_ms(rows["time"]) >= start_ms)
             if not len(needed):
                 self._rows -= len(rows)
             elif self._rows <= 2 * self._count + _ROWS_MIN:
@@ -249,7 +250,7 @@ class DedupWindow:
                 newest = self._find(rows["low"][needed], rows["high"][needed]) == tail + needed
                 moved = rows[needed[newest]]
                 self._rows -= len(rows)
-                self._append(moved["low"], moved["high"], moved["ended_at"])
+                self._append(moved["low"], moved["high"], moved["time"])
         if len(self._ring) > max(4 * self._rows, _ROWS_MIN):
             self._resize(max(2 * self._rows, _ROWS_MIN))
 

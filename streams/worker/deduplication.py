@@ -7,8 +7,8 @@ the window and one part before. So the result depends on the log alone: not on h
 batches, not on restarts, not on a clock, and not on when the events ended.
 
 If a record moves the watermark by more than a part at once, the partition was idle, or its newest
-events waited to be confirmed. When the records just before were sent is not known then: they may
-have come with it. So the newest of them, up to NEWEST_MAX, arrive again at the new watermark.
+events waited to be confirmed. The records just before it may then have been sent at the same time.
+So the newest of them, up to NEWEST_MAX, arrive again at the new watermark.
 
     log        ... | a   b   a'  c   d   b' | e  a" ...
                      ^                        ^
@@ -41,7 +41,7 @@ from streams.state.set_back import SetBack
 from streams.state.slices import HORIZON_S
 from streams.state.tables import Ints
 
-# A batch job's lines may all be reported again, so this is more than confirm a watermark.
+# More records than confirm a watermark, as a batch job may report all of its lines again.
 NEWEST_MAX = 4_096
 _UNSETTLED = -1  # part of the records before the watermark was settled
 
@@ -80,10 +80,9 @@ def deduplicate(decoded: Decoded, duplicate: Marks) -> Decoded:
 def _is_comparable(ended_at_ms: Ints, part_ms: Ints, step_ms: int) -> Marks:
     """Return which events take part in deduplication.
 
-    `part_ms`: the begin of their part of arrival, whose length is `step_ms`. All events do but
-    those older than the limit of `too_late` at some moment of their part: when records are read
-    again, only their part is known, so an accepted event of that age cannot be distinguished from a
-    rejected one.
+    `part_ms`: the begin of their part of arrival, whose length is `step_ms`. Events that are too
+    late at the end of their part do not: when records are read again, only the part is known, so an
+    accepted event of that age cannot be distinguished from a rejected one.
     """
     return ended_at_ms >= part_ms + step_ms - HORIZON_S * 1_000
 
@@ -100,12 +99,15 @@ class ReplayHorizon:
         # Part of arrival -> offset; offsets rise with parts. _UNSETTLED: the only one, if there.
         self._first: dict[int, int] = {}
         self._latest_ms = 0
-        # Of the record that settled the watermark, while earlier ones are needed: before it no
-        # event was too late. 0 else.
+        # Offset of the record that settled the watermark, as long as earlier ones are needed: no
+        # event before it was too late. Else 0.
         self.settled_at = 0
 
     def add(self, offsets: Ints, arrived_ms: Ints) -> None:
-        """Add the valid records of the next batch, with its duplicates; -1: not settled yet."""
+        """Add the valid records of the next batch, with its duplicates.
+
+        `arrived_ms`: -1 if the watermark was not settled yet.
+        """
         if len(offsets) == 0:
             return
         self._latest_ms = max(self._latest_ms, int(arrived_ms.max()))
@@ -162,7 +164,7 @@ class ReplayHorizon:
         self._settle()  # a state of an older version
 
     def _settle(self) -> None:
-        """Let records from before the watermark was settled arrive in the part in which it was."""
+        """Move the records from before the watermark was settled to the part in which it was."""
         if _UNSETTLED in self._first and len(self._first) > 1:
             offset = self._first.pop(_UNSETTLED)
             part = min(self._first)
@@ -227,7 +229,7 @@ class Deduplicator:
     def __init__(
         self, window_ms: int, max_ids: int, recent: Mapping[int, int], last: SetBack | None
     ) -> None:
-        """`recent`: the result of `dump`, from the state, whose watermark was set back `last`."""
+        """`recent`: the result of `dump` in the state. `last`: how its watermark was set back."""
         self._window_ms, self._max_ids = window_ms, max_ids
         self._step_ms = arrival_step_ms(window_ms)
         # Records before this offset were judged by a watermark that was this much later.
@@ -330,7 +332,10 @@ class Deduplicator:
         return comparable | (records.offsets < self._horizon.settled_at)
 
     def _move_newest(self, watermark_ms: int, arrived_ms: int) -> None:
-        """Let the newest records arrive again, as one moves the watermark to `arrived_ms`."""
+        """Let the newest records arrive again, as the next one moves the watermark.
+
+        `watermark_ms`, `arrived_ms`: the watermark before and after it.
+        """
         since = self._horizon.since(watermark_ms)
         newest = None if since is None else self._newest.since(since)
         if newest is None:
@@ -340,10 +345,10 @@ class Deduplicator:
         parts_ms = np.full(len(newest.offsets), arrived_ms // self._step_ms * self._step_ms)
         old = np.flatnonzero(~self._are_comparable(newest, parts_ms))
         newest = newest.select(slice(int(old[-1]) + 1 if len(old) else 0, None))
-        if len(newest.offsets):
+        if size := len(newest.offsets):
             self._horizon.move(int(newest.offsets[0]), arrived_ms)
-            now_ms = np.full(len(newest.offsets), arrived_ms)
-            self.ids.find_duplicates(newest.request, parts_ms[-len(now_ms) :], now_ms)
+            # The values of parts_ms are all the same.
+            self.ids.find_duplicates(newest.request, parts_ms[:size], np.full(size, arrived_ms))
 
     def _no_records(self) -> NewestRecords:
         # Half of what a limit on ids allows, so that they alone do not exceed it.
@@ -352,7 +357,7 @@ class Deduplicator:
     def set_back(self, from_ms: int, to_ms: int, next_offset: int) -> int:
         """Move arrivals back with the watermark; return by how much, see `SetBack.shift_ms`.
 
-        If ids from before the last time are still within the window, all ids are forgotten.
+        If ids from before the previous move are still within the window, all ids are forgotten.
         """
         step_ms = self._step_ms
         # Rounded up, so that no remembered arrival is after the new watermark.
@@ -374,5 +379,5 @@ class Deduplicator:
         self._begin()
 
     def dump(self) -> dict[int, int]:
-        """Return what the state keeps to find the records to read again, see `ReplayHorizon`."""
+        """Return the offsets from which records are read again, see `ReplayHorizon.dump`."""
         return self._horizon.dump()
