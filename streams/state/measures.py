@@ -108,13 +108,8 @@ def by_customer_model(
     """
     places = [("customer", "model").index(dimension) for dimension in dimensions]
     numbers: dict[GroupKey, int] = {}
-    group_of = np.array(
-        [
-            numbers.setdefault(tuple(name[place] for place in places), len(numbers))
-            for name in names
-        ],
-        np.int64,
-    )
+    keys = [tuple(name[place] for place in places) for name in names]
+    group_of = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
     return _assembled(
         numbers,
         {
@@ -165,37 +160,34 @@ def _flat(table: Table, low_bits: int) -> Table:
 
 def outcomes(aggregate: Aggregate) -> Ints:
     """Return requests in the order of OUTCOMES, from the series or else from the customer rows."""
-    if len(aggregate.series):
-        return _column_sums(aggregate.series.values[:, :PROBES_AT])
-    return _column_sums(aggregate.customers.values[:, : len(OUTCOMES)])
+    return _column_sums(aggregate, slice(PROBES_AT), slice(len(OUTCOMES)))
 
 
 def probe_outcomes(aggregate: Aggregate) -> Ints:
     """Return probes in the order of OUTCOMES."""
-    return _column_sums(aggregate.series.values[:, PROBES_AT:TOKENS_AT])
+    sums: Ints = aggregate.series.values[:, PROBES_AT:TOKENS_AT].sum(axis=0)
+    return sums
 
 
-def _column_sums(values: Ints) -> Ints:
-    sums: Ints = values.sum(axis=0)
+def _column_sums(aggregate: Aggregate, of_series: slice, of_customers: slice) -> Ints:
+    """Return the sums of some columns of the series, or else of the customer rows."""
+    has_series = len(aggregate.series) > 0
+    table = aggregate.series if has_series else aggregate.customers
+    sums: Ints = table.values[:, of_series if has_series else of_customers].sum(axis=0)
     return sums
 
 
 def tokens(aggregate: Aggregate) -> dict[str, int]:
     """Return tokens by type, and `total`: input (cached too) plus output (reasoning too)."""
-    if len(aggregate.series):
-        sums = aggregate.series.values[:, TOKENS_AT : TOKENS_AT + len(TOKENS)].sum(axis=0)
-    else:
-        sums = aggregate.customers.values[:, CUSTOMER_TOKENS_AT:CUSTOMER_KNOWN_AT].sum(axis=0)
+    of_series = slice(TOKENS_AT, TOKENS_AT + len(TOKENS))
+    sums = _column_sums(aggregate, of_series, slice(CUSTOMER_TOKENS_AT, CUSTOMER_KNOWN_AT))
     found = {name: int(value) for name, value in zip(TOKENS, sums, strict=True)}
     return {**found, "total": found["input"] + found["output"]}
 
 
 def known(aggregate: Aggregate) -> dict[str, int]:
     """Return the sums of KNOWN: the number of requests for which each quantity is known."""
-    if len(aggregate.series):
-        sums = aggregate.series.values[:, KNOWN_AT:KNOWN_END].sum(axis=0)
-    else:
-        sums = aggregate.customers.values[:, CUSTOMER_KNOWN_AT:].sum(axis=0)
+    sums = _column_sums(aggregate, slice(KNOWN_AT, KNOWN_END), slice(CUSTOMER_KNOWN_AT, None))
     return {name: int(value) for name, value in zip(KNOWN, sums, strict=True)}
 
 
@@ -266,12 +258,9 @@ def _failures(by_outcome: Ints, sums: Ints) -> dict[str, int]:
     """Return the requests that an SLA counts as failed, by whether they were streamed."""
     streamed, unstreamed = int(sums[FAILED_STREAMED_AT]), int(sums[FAILED_UNSTREAMED_AT])
     failed = int(by_outcome[_ELIGIBLE_AT].sum() - by_outcome[_SUCCESS_AT])
-    # Counters are older than some states, and are not kept for customers.
-    return {
-        "streamed": streamed,
-        "unstreamed": unstreamed,
-        "unknown": failed - streamed - unstreamed,
-    }
+    # Some states are older than these counters, and customers do not have them.
+    unknown = failed - streamed - unstreamed
+    return {"streamed": streamed, "unstreamed": unstreamed, "unknown": unknown}
 
 
 def _client_errors(sums: Ints) -> dict[str, int]:
@@ -341,11 +330,7 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
         "tokens": tokens(aggregate),
     }
     sums = known(aggregate)
-    found["known"] = {
-        "tokens": sums["tokens"],
-        "cached_input": sums["cached_input"],
-        "cached_input_of": sums["cached_input_of"],
-    }
+    found["known"] = {name: sums[name] for name in ("tokens", "cached_input", "cached_input_of")}
     found["known_ratio"] = known_shares(aggregate)
     found["estimated"] = {"requests": sums["estimated"], "tokens": sums["estimated_tokens"]}
     found["response_cache"] = sums["response_cache"]
@@ -355,8 +340,7 @@ def measures(aggregate: Aggregate) -> dict[str, Any]:
     found["client_errors"] = _client_errors(amounts)
     found["endings"] = _endings(amounts)
     found["tier_changed"] = int(amounts[TIER_CHANGED_AT])
-    ratio = cache_hit_ratio(aggregate)
-    if ratio is not None:
+    if (ratio := cache_hit_ratio(aggregate)) is not None:
         found["cache_hit_ratio"] = ratio
     for name in LATENCIES:
         if len(aggregate.cells) or len(aggregate.series):
