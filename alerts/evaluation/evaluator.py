@@ -147,7 +147,8 @@ class RuleEvaluator:
         for state in firing:
             rule = rules.get((state.alert, state.severity, sample_key(state.rule_labels)))
             ended_at_s = seen_s if state.ended_at_s is None else state.ended_at_s
-            if rule is not None and now_s - ended_at_s < rule.alert.keep_firing_s:
+            # After a clock was set back, the stored alerts are of the future.
+            if rule is not None and 0 <= now_s - ended_at_s < rule.alert.keep_firing_s:
                 rule.resume(state, ended_at_s)
 
     def evaluate(self, samples: Samples, now_s: float) -> list[AlertState]:

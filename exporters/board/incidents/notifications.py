@@ -1,6 +1,6 @@
 """Whether the alert rules notify a person, in words. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from exporters import formatting as fmt
 from exporters.board.facts import Incident, Notification, PastIncident
@@ -48,8 +48,11 @@ def notification_words(incident: Incident, now_s: float) -> str:
     return f"Would page in {ahead}" if is_page else f"Ticket in {ahead}"
 
 
-def overall_notification(incidents: Iterable[Incident], now_s: float) -> str:
-    """Return the words of the most urgent notification of all incidents."""
+def overall_notification(incidents: Sequence[Incident], now_s: float) -> str:
+    """Return the words of the most urgent notification of all incidents, the most urgent first.
+
+    They name its alert if it is not about the first incident, which the headline describes.
+    """
     first = min(
         (incident for incident in incidents if incident.notification.state != "none"),
         key=lambda incident: (
@@ -59,7 +62,10 @@ def overall_notification(incidents: Iterable[Incident], now_s: float) -> str:
         ),
         default=None,
     )
-    return NOT_NOTIFIED if first is None else notification_words(first, now_s)
+    if first is None:
+        return NOT_NOTIFIED
+    words = notification_words(first, now_s)
+    return words if first is incidents[0] or not first.alert else f"{words}: {first.alert}"
 
 
 def past_notification(past: PastIncident) -> str:

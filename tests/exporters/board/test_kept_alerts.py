@@ -133,3 +133,17 @@ def test_places_of_one_kept_alert_are_one_line_until_the_last_ends(
     (incident,) = over(facts_under(configured(), FixedRules([KEPT, later]), cold=False))
     assert "TokenpulseOutage (region eu-west-1 and region us-east-1)" in incident.words
     assert "until 22:20 UTC" in incident.words
+
+
+def test_a_notification_that_is_not_about_the_headline_names_its_alert(
+    configured: Callable[..., Any],
+) -> None:
+    # The region of the headline fails now; the open page is about another one.
+    def fail(one: dict[str, Any]) -> dict[str, str]:
+        hit = one["region"] == "us-east-1" and one["ended_at"] >= (NOW_S - 20) * 1_000
+        return {"outcome": "server_error"} if hit else {}
+
+    events = traffic(3, 10, NOW_S - 300, NOW_S, fail)
+    facts = facts_with(configured(), FixedRules([KEPT]), events)
+    assert facts.headline.startswith("Region us-east-1: ")
+    assert facts.notification == "Paging since 22:08 UTC: TokenpulseOutage"
