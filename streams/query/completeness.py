@@ -7,8 +7,10 @@ from streams.store.reader import PartitionView
 
 
 def complete_until_s(views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]) -> list[int]:
-    """Return by partition the second up to which its counts are complete: its watermark, or the
-    last time at which its worker had read all records."""
+    """Return the second up to which the counts of each partition are complete.
+
+    It is the later of its watermark and the last time at which its worker had read all records.
+    """
     by_partition = {heartbeat.partition: heartbeat for heartbeat in heartbeats}
     complete_s = []
     for view in views:

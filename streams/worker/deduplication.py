@@ -248,8 +248,10 @@ class Deduplicator:
         self._newest = self._no_records()
 
     def read_from(self, settled_ms: int | None, next_offset: int) -> int:
-        """Return the offset at which to read the log again, to remember the ids before
-        `next_offset`; `settled_ms`: the watermark, None as long as it is not settled."""
+        """Return the offset from which to read the log again, up to `next_offset`.
+
+        `settled_ms`: the watermark, None as long as it is not settled.
+        """
         since = self._horizon.since(settled_ms)
         if since is None:
             return next_offset

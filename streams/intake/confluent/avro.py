@@ -24,7 +24,7 @@ def avro_decoder(schema: Schema) -> Decode:
         for text in schema.imports.values():
             fastavro.parse_schema(json.loads(text), named_schemas=named)
         parsed = fastavro.parse_schema(json.loads(schema.text), named_schemas=named)
-    # Whatever a schema of another program lacks, the topic waits for a usable one.
+    # The parser can fail in many ways; in each of them the topic waits for a usable schema.
     except Exception as error:
         raise UnusableSchema(f"cannot be read as Avro: {short(error)}") from error
     # A damaged count of such elements would be an endless list, which no end of the record stops.
