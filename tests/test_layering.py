@@ -30,7 +30,7 @@ FOLDERS = {
 }
 # `python -m grafana.generate` writes the boards, so it stands before the folder it imports.
 GENERATORS = {"grafana/generate.py"}
-MOST_MODULES = 16
+MOST_MODULES, MOST_LINES = 16, 400
 
 # What only modules that do I/O may import or call.
 SHELLS = {"faust", "mode", "redis", "aiokafka", "asyncio", "threading", "socket", "time", "os"}
@@ -93,6 +93,12 @@ def test_no_import_of_ours_hides_in_a_function(path: Path) -> None:
 def test_a_folder_can_be_read_at_a_glance(folder: Path) -> None:
     modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
     assert len(modules) <= MOST_MODULES, f"{len(modules)} modules in {name_of(folder)}"
+
+
+def test_a_module_can_be_read_in_one_sitting() -> None:
+    paths = [*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    lines = {name_of(path): len(path.read_text().splitlines()) for path in paths}
+    assert {name: size for name, size in lines.items() if size > MOST_LINES} == {}
 
 
 def is_pure(path: Path) -> bool:

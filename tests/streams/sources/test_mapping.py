@@ -387,16 +387,13 @@ def test_a_row_without_duration_is_counted_at_the_instant_it_has(read: Callable[
     assert [row.ended_at_ms - BASE_MS for row in found] == [15, 10]
 
 
-def test_rows_without_any_time_are_spaced_evenly_broken_ones_included(
-    read: Callable[..., Any],
-) -> None:
+def test_rows_without_any_time_are_spaced_evenly_also_broken_ones(read: Callable[..., Any]) -> None:
     even = SIMPLE.replace("column: at", "every: 250")
     found = read("at,input\n,1\n2\n,1\n", even)
     assert [row.ended_at_ms - BASE_MS for row in found if isinstance(row, Row)] == [0, 500]
 
 
 def test_a_time_outside_the_years_of_the_contract_is_reported(read: Callable[..., Any]) -> None:
-    found = instants(
-        read, "{column: at, kind: epoch, unit: s, marks: end}", -1, 1e15, 9e18, "1e400"
-    )
+    column = "{column: at, kind: epoch, unit: s, marks: end}"
+    found = instants(read, column, -1, 1e15, 9e18, "1e400")
     assert all(problem.startswith("ended_at: found ") for problem in found)
