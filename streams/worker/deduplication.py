@@ -171,7 +171,8 @@ class ReplayHorizon:
             self.settled_at, self._first[part] = self._first[part], offset
 
     def _within(self, watermark_ms: int) -> dict[int, int]:
-        # As DedupWindow keeps them, so that a limit on ids forgets the same ones after a restart.
+        # As DedupWindow keeps them, so that a limit on ids forgets the same ones after a restart,
+        # but for those that `read_from` does not read again.
         fine_ms = self._step_ms // STEPS_OF_ARRIVAL
         start_ms = (watermark_ms - self._window_ms + 1) // fine_ms * fine_ms
         return {
@@ -299,9 +300,9 @@ class Deduplicator:
             records, arrived_ms = records.select(slice(first, None)), arrived_ms[first:]
         if not len(arrived_ms):
             return duplicate
-        # The records from before the watermark was settled arrive now.
+        # The records from before the watermark was settled arrive now; none was too late.
         for earlier in self._unsettled:
-            self._arrive(earlier, np.full(len(earlier.offsets), arrived_ms[0]))
+            self._remember(earlier, np.full(len(earlier.offsets), arrived_ms[0]))
         self._unsettled = []
         duplicate[first:] = self._arrive(records, arrived_ms)
         return duplicate
@@ -313,21 +314,21 @@ class Deduplicator:
         return self.ids.find_duplicates(records.request, arrived_ms, arrived_ms - 1)
 
     def _arrive(self, records: Records, arrived_ms: Ints) -> Marks:
-        if not len(arrived_ms):
-            return np.zeros(0, np.bool_)
-        parts_ms = arrived_ms // self._step_ms * self._step_ms
+        parts_ms = self._parts_ms(arrived_ms)
         # Nearly always all are comparable, as the last event arrived last.
         if _is_comparable(records.ended_at_ms.min(), parts_ms[-1], self._step_ms):
-            self._newest.add(records)
-            return self.ids.find_duplicates(records.request, parts_ms, arrived_ms)
+            return self._remember(records, arrived_ms)
         comparable = self._are_comparable(records, parts_ms)
         duplicate = np.zeros(len(arrived_ms), np.bool_)
-        records, arrived_ms = records.select(comparable), arrived_ms[comparable]
-        self._newest.add(records)
-        duplicate[comparable] = self.ids.find_duplicates(
-            records.request, parts_ms[comparable], arrived_ms
-        )
+        duplicate[comparable] = self._remember(records.select(comparable), arrived_ms[comparable])
         return duplicate
+
+    def _remember(self, records: Records, arrived_ms: Ints) -> Marks:
+        self._newest.add(records)
+        return self.ids.find_duplicates(records.request, self._parts_ms(arrived_ms), arrived_ms)
+
+    def _parts_ms(self, arrived_ms: Ints) -> Ints:
+        return arrived_ms // self._step_ms * self._step_ms
 
     def _are_comparable(self, records: Records, parts_ms: Ints) -> Marks:
         comparable = _is_comparable(records.ended_at_ms, parts_ms, self._step_ms)

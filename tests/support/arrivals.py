@@ -2,7 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Hashable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from streams.state.slices import HORIZON_S
 
@@ -23,35 +23,47 @@ def arrival_step_ms(window_ms: int) -> int:
     return 32 * max(32, -(-window_ms // 512))
 
 
-def find_duplicates(
-    names: Sequence[Hashable],
-    arrived_ms: Sequence[int],
-    before_ms: Sequence[int],
-    window_ms: int,
-    set_back_at: int = 0,
-) -> list[bool]:
+class Arrival(NamedTuple):
+    """An event and the watermark before and after it; -1 after it: not settled."""
+
+    name: Hashable
+    ended_ms: int
+    before_ms: int
+    after_ms: int
+
+    def takes_part(self, part_ms: int, step_ms: int) -> bool:
+        """Whether it is no event that is too old beside the end of a part of arrival."""
+        return self.after_ms < 0 or self.ended_ms >= part_ms + step_ms - HORIZON_S * 1_000
+
+
+def find_duplicates(log: Sequence[Arrival], window_ms: int, set_back_at: int = 0) -> list[bool]:
     """Which events have the name of one that arrived before, within the window and a part.
 
-    `before_ms`: the watermark before each; `arrived_ms`: after it, -1 if it was not settled.
     `set_back_at`: the place before which an operator set the watermark back.
     """
     step_ms = arrival_step_ms(window_ms)
-    settled_ms = next((at for at in arrived_ms if at >= 0), -1)
-    parts_ms: list[int] = []  # of each event so far
+    settled_ms = next((one.after_ms for one in log if one.after_ms >= 0), -1)
+    parts_ms: dict[int, int] = {}  # of each event that takes part, by its place
     places: defaultdict[Hashable, list[int]] = defaultdict(list)  # of the events with a name
     found = []
-    for place, (name, at_ms) in enumerate(zip(names, arrived_ms, strict=True)):
-        if at_ms >= 0 and at_ms - before_ms[place] > step_ms:
-            for moved in _moved(parts_ms, before_ms[place], window_ms):
-                if moved >= set_back_at or place < set_back_at:
-                    parts_ms[moved] = at_ms - at_ms % step_ms
-        before = [(name, parts_ms[other]) for other in places[name]]
-        found.append(
-            bool(before) and (at_ms < 0 or is_duplicate(before, name, at_ms, window_ms + step_ms))
-        )
-        counted_ms = settled_ms if at_ms < 0 else at_ms
-        parts_ms.append(counted_ms - counted_ms % step_ms)
-        places[name].append(place)
+    for place, one in enumerate(log):
+        at_ms = settled_ms if one.after_ms < 0 else one.after_ms
+        part_ms = at_ms - at_ms % step_ms
+        if one.after_ms - one.before_ms > step_ms:
+            earliest_ms = earliest_part_ms(one.before_ms, window_ms)
+            newest = [at for at in parts_ms if at >= set_back_at or place < set_back_at]
+            for other in reversed(newest[-NEWEST_MAX:]):
+                if parts_ms[other] < earliest_ms or not log[other].takes_part(part_ms, step_ms):
+                    break
+                parts_ms[other] = part_ms
+        if not one.takes_part(part_ms, step_ms):
+            found.append(False)
+            continue
+        before = [(one.name, parts_ms[other]) for other in places[one.name]]
+        is_known = is_duplicate(before, one.name, at_ms, window_ms + step_ms)
+        found.append(bool(before) and (one.after_ms < 0 or is_known))
+        parts_ms[place] = part_ms
+        places[one.name].append(place)
     return found
 
 
@@ -59,13 +71,6 @@ def earliest_part_ms(watermark_ms: int, window_ms: int) -> int:
     """The begin of the earliest part of arrival that is still kept, if a part begins there."""
     step_ms = arrival_step_ms(window_ms)
     return (watermark_ms - window_ms - step_ms + 1) // (step_ms // 32) * (step_ms // 32)
-
-
-def _moved(parts_ms: Sequence[int], watermark_ms: int, window_ms: int) -> list[int]:
-    """The places of events that arrive again as the next one moves this watermark far."""
-    earliest_ms = earliest_part_ms(watermark_ms, window_ms)
-    newest = range(max(0, len(parts_ms) - NEWEST_MAX), len(parts_ms))
-    return [place for place in newest if parts_ms[place] >= earliest_ms]
 
 
 class RecentArrivals:

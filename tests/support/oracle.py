@@ -29,7 +29,7 @@ from streams.state.slices import (
     TOKENS,
     SliceId,
 )
-from tests.support.arrivals import find_duplicates
+from tests.support.arrivals import Arrival, find_duplicates
 from tests.support.contract import read_record
 from tests.support.oracle_counts import DUPLICATE, Row, told
 
@@ -137,11 +137,16 @@ def recount(
         last_ms, settled_ms = decoded.watermark.time_ms, decoded.watermark.settled_ms
     duplicates = set()
     if window_ms:
-        names = [
-            identity(log[at][0]["request_id"], row.outcome, row.final, row.at_ms)
-            for at, row in read.items()
+        arrivals = [
+            Arrival(
+                identity(log[at][0]["request_id"], row.outcome, row.final, row.at_ms),
+                row.at_ms,
+                before,
+                after,
+            )
+            for (at, row), before, after in zip(read.items(), before_ms, arrived_ms, strict=True)
         ]
-        marks = find_duplicates(names, arrived_ms, before_ms, window_ms)
+        marks = find_duplicates(arrivals, window_ms)
         duplicates = set(itertools.compress(accepted, marks))
     refused: list[tuple[int | None, str]] = [
         (None if one.watermark_ms is None else one.watermark_ms // 1_000, one.reason)

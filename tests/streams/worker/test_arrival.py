@@ -16,7 +16,7 @@ from streams.events.watermark import Watermark
 from streams.state.set_back import SetBack
 from streams.state.slices import HORIZON_S
 from streams.worker.deduplication import Deduplicator, ReplayHorizon
-from tests.support.arrivals import arrival_step_ms, find_duplicates
+from tests.support.arrivals import Arrival, arrival_step_ms, find_duplicates
 from tests.support.event_samples import NOW, RULES, judge, raw
 
 MINUTE_MS = 60_000
@@ -76,8 +76,14 @@ def arrivals(draw: Callable[..., Any]) -> list[tuple[tuple[int, int], int]]:
 
 def defined_by_arrival(log: Sequence[tuple[tuple[int, int], int]], window_ms: int) -> list[bool]:
     """The definition."""
-    names, arrived_ms = [one for one, _ in log], [at for _, at in log]
-    return find_duplicates(names, arrived_ms, before_each(log), window_ms)
+    return find_duplicates(as_arrivals(log), window_ms)
+
+
+def as_arrivals(log: Sequence[tuple[tuple[int, int], int]], from_ms: int = -1) -> list[Arrival]:
+    return [
+        Arrival(one, at, before, at)
+        for (one, at), before in zip(log, before_each(log, from_ms), strict=True)
+    ]
 
 
 @given(arrivals(), WINDOWS, CUTS)
@@ -300,10 +306,8 @@ def test_after_the_watermark_was_set_back_ids_are_as_old_as_before_also_after_a_
     fresh.remember(np.arange(since, count), again, to_ms)
     rest = [(one, to_ms + max(0, ms - 100_000)) for one, ms in after]
     moved = [(one, -1 if ms < 0 else ms - shift_ms) for one, ms in before]
-    log = [*moved, *rest]
-    before_ms = [*before_each(moved), *before_each(rest, to_ms)]
-    names, arrived_ms = [one for one, _ in log], [at for _, at in log]
-    expected = find_duplicates(names, arrived_ms, before_ms, window_ms, count)[count:]
+    log = [*as_arrivals(moved), *as_arrivals(rest, to_ms)]
+    expected = find_duplicates(log, window_ms, count)[count:]
     offsets = np.arange(count, count + len(rest))
     for deduplicator in (lived, fresh):
         found = deduplicator.find_duplicates(offsets, batch_of(rest, 0, len(rest), to_ms))
