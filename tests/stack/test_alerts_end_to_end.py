@@ -34,10 +34,12 @@ LATE = {"alertname": "TokenpulseTtftHigh", "policy": "default", "objective": "tt
 CACHE = {"alertname": "TokenpulseCacheHitLow", "policy": "cache-now"}
 
 WARM_UP_S = 20
-PAGE_S = 60  # from a fault to the webhook
+# From a fault to the webhook: 36 to 56 s on two idle cores. The league (docs/alerting.md) holds the
+# exact times of the rules; here the machine's own load comes on top.
+PAGE_S = 90
 # The minute that tells that all is well again, the minute that alerts go on, and the way.
 END_S = 180
-FAULT_S = 60
+FAULT_S = 90
 SIMULATOR_START_S = 4
 
 
