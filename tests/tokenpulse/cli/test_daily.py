@@ -55,7 +55,7 @@ def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
     settings: Settings, tmp_path: Path, format_: str
 ) -> None:
     by_name = tmp_path / f"board.{format_.upper()}"
-    done = run("daily", "--date", TODAY, "--output", by_name, settings=settings)
+    done = run("daily", "--date", YESTERDAY, "--output", by_name, settings=settings)
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
     content = by_name.read_bytes()
@@ -70,7 +70,7 @@ def test_it_writes_every_format_by_option_or_by_the_name_of_the_file(
     if format_ == "pdf":
         assert len(PdfReader(BytesIO(content)).pages) == 2
     if format_ == "json":
-        assert json.loads(content)["date"] == TODAY
+        assert json.loads(content)["date"] == YESTERDAY
     printed = run("daily", "--date", "today", "--format", format_, settings=settings)
     assert printed.exit_code == 0
     assert printed.stdout_bytes.startswith(begins[format_])
