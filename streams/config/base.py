@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
@@ -22,6 +23,25 @@ class Section(BaseModel):
         if isinstance(value, str | Path) and "\0" in str(value):
             raise ValueError("it has a NUL character; leave it out")
         return value
+
+
+def split_address(url: str, fix: str) -> SplitResult:
+    """Return the parts of a URL. Raises ValueError, without the URL, if it is none.
+
+    `fix`: what to write instead.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises if it is no port
+    except ValueError:
+        raise ValueError(f"not an address; {fix}") from None
+    return parts
+
+
+def check_one_password(given: SecretStr | None, file: Path | None) -> None:
+    """Raise ValueError if a password is given twice, as the two may differ."""
+    if given is not None and file is not None:
+        raise ValueError("give password or password_file, not both")
 
 
 def read_secret(file: Path, setting: str) -> bytes:

@@ -5,21 +5,16 @@ Pure, except that the password is read from a file.
 
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from streams.config.base import Section, read_password
+from streams.config.base import Section, check_one_password, read_password, split_address
 
 
 def _address(url: str) -> str:
     """Return the URL. Raises ValueError, without the URL, if it is none of a registry."""
     fix = "write http://host:8081, or https://host for TLS"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises if it is no port
-    except ValueError:
-        raise ValueError(f"not an address; {fix}") from None
+    parts = split_address(url, fix)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"not an address of a registry; {fix}")
     if "@" in parts.netloc:
@@ -70,8 +65,7 @@ class SchemaRegistry(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.password is not None and self.password_file is not None:
-            raise ValueError("give password or password_file, not both")
+        check_one_password(self.password, self.password_file)
         if bool(self.username) != bool(self.password or self.password_file):
             raise ValueError("username and a password go together; set both or neither")
         if self.url is not None and self.url.startswith("http://"):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_serializer, model_validator
 
-from streams.config.base import Section, read_password
+from streams.config.base import Section, check_one_password, read_password, split_address
 
 
 def _brokers(bootstrap: str) -> str:
@@ -138,8 +138,7 @@ class Kafka(Section):
     @model_validator(mode="after")
     def _one_login(self) -> Self:
         login = {"username": self.username, "password": self.password or self.password_file}
-        if self.password is not None and self.password_file is not None:
-            raise ValueError("give password or password_file, not both")
+        check_one_password(self.password, self.password_file)
         if self.security_protocol.startswith("SASL_"):
             for name, value in login.items():
                 if not value:
@@ -165,11 +164,7 @@ class Kafka(Section):
 def _redis_address(url: str) -> str:
     """Return the URL. Raises ValueError, without the URL, if redis-py could not use it."""
     fix = "write redis://host:6379/0, rediss://host:6379/0 for TLS, or unix:///path/of/the/socket"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises if it is no port
-    except ValueError:
-        raise ValueError(f"not an address; {fix}") from None
+    parts = split_address(url, fix)
     # urlsplit also accepts `redis:host`, without the slashes.
     if parts.scheme not in ("redis", "rediss", "unix") or not url.startswith(f"{parts.scheme}://"):
         raise ValueError(f"not an address of Redis; {fix}")
@@ -212,8 +207,7 @@ class Redis(Section):
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:
-        if self.password is not None and self.password_file is not None:
-            raise ValueError("give password or password_file, not both")
+        check_one_password(self.password, self.password_file)
         own = self.username or self.password or self.password_file
         if own and "@" in urlsplit(self.url).netloc:
             raise ValueError("the url has a login and so have username or password; keep one")
