@@ -345,13 +345,14 @@ class Deduplicator:
             return
         # Only those after the last one that is too old for its new part, so that all records from
         # one offset on are in it.
-        parts_ms = np.full(len(newest.offsets), arrived_ms // self._step_ms * self._step_ms)
+        now_ms = np.full(len(newest.offsets), arrived_ms)
+        parts_ms = self._parts_ms(now_ms)
         old = np.flatnonzero(~self._are_comparable(newest, parts_ms))
-        newest = newest.select(slice(int(old[-1]) + 1 if len(old) else 0, None))
-        if size := len(newest.offsets):
+        moved = slice(int(old[-1]) + 1 if len(old) else 0, None)
+        newest = newest.select(moved)
+        if len(newest.offsets):
             self._horizon.move(int(newest.offsets[0]), arrived_ms)
-            # The values of parts_ms are all the same.
-            self.ids.find_duplicates(newest.request, parts_ms[:size], np.full(size, arrived_ms))
+            self.ids.find_duplicates(newest.request, parts_ms[moved], now_ms[moved])
 
     def _no_records(self) -> NewestRecords:
         # Half of what a limit on ids allows, so that they alone do not exceed it.
@@ -362,9 +363,8 @@ class Deduplicator:
 
         If ids from before the previous move are still within the window, all ids are forgotten.
         """
-        step_ms = self._step_ms
         # Rounded up, so that no remembered arrival is after the new watermark.
-        shift_ms = -(-(from_ms - to_ms) // step_ms) * step_ms
+        shift_ms = -(-(from_ms - to_ms) // self._step_ms) * self._step_ms
         since = self._horizon.since(from_ms)
         if since is not None and since < self._shifted_before:
             self.forget()  # the state keeps one shift only
