@@ -30,7 +30,6 @@ from streams.sources.problems import RowProblems
 from streams.sources.reading import read_rows
 from streams.sources.rows import Row
 from streams.sources.sql_mapping import SqlMapping
-from streams.sources.suggestion import check_events
 from streams.state.aggregation import record
 from streams.state.histogram import BUCKET_BITS
 from streams.state.limits import event_limits, name_limits
@@ -217,10 +216,8 @@ def read_file(
     """Record a file: rows as the mapping says, or without one events as JSON lines.
 
     Problems of rows that cannot be used are printed through `say`, and why events are rejected.
-    Raises UnreadableFile, or RequestError if the file needs a mapping.
+    Raises UnreadableFile.
     """
-    if mapping is None:
-        check_events(path)
     problems = RowProblems(path, say)
     for lines, batch in _batches(_values(path, mapping, base_ms, problems)):
         for rejection in recording.add(path, batch, None):
