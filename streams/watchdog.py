@@ -39,7 +39,7 @@ class Watchdog:
     def expect_end(self, within_s: float) -> None:
         """End the process if it has not ended by itself within `within_s`.
 
-        Call it only when the last checkpoint is written.
+        A later call sets another time. A watchdog that has not begun yet begins now.
         """
         # The monotonic clock does not jump when the wall clock is corrected.
         until = time.monotonic() + within_s
@@ -50,6 +50,8 @@ class Watchdog:
 
         # In place of the other checks, which loops that shut down would fail.
         self._checks = [overdue]
+        if self._thread.ident is None:
+            self.start()
 
     def _watch(self) -> None:
         # The wait is a sleep that stop() ends at once.

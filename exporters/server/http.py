@@ -29,6 +29,7 @@ from exporters.status_page.cache import StatusCache
 from exporters.status_page.routes import PATH, status_routes
 from streams.config.settings import Settings
 from streams.errors import ConfigError
+from streams.logs.setup import set_up_logs
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def run_exporter(settings: Settings, rules: AlertRules) -> int:
     Raises ConfigError, one line, if the port is not available or a file that the settings name
     cannot be used.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    set_up_logs(settings.logs)
     config = load_web_config(settings.exporter.web_config_file)
     return asyncio.run(_serve(settings, load_directory(settings), config, rules))
 

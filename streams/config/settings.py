@@ -30,6 +30,7 @@ from streams.config.exporter import Exporter
 from streams.config.intake import Intake
 from streams.config.latency import Latency
 from streams.config.local import Local
+from streams.config.logs import Logs
 from streams.config.schema_registry import SchemaRegistry
 from streams.config.servers import Kafka, Redis
 from streams.config.validation import Location, findings
@@ -47,6 +48,7 @@ __all__ = [
     "Latency",
     "Limits",
     "Local",
+    "Logs",
     "Redis",
     "SchemaRegistry",
     "Section",
@@ -82,6 +84,7 @@ class Settings(BaseSettings):
     intake: Intake = Intake()
     schema_registry: SchemaRegistry = SchemaRegistry()
     local: Local = Local()
+    logs: Logs = Logs()
 
     @classmethod
     def settings_customise_sources(

@@ -20,6 +20,7 @@ from streams.intake.tokens import Tokens
 from streams.intake.tokens_reload import TokensReload
 from streams.intake.trace_bodies import TraceBodies
 from streams.kafka.topics import check_sources
+from streams.logs.setup import set_up_logs
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def run_intake(settings: Settings) -> None:
     Raises ConfigError if the port is not available or the file of the tokens cannot be used, and
     Unavailable if Kafka does not answer at the start or a topic is missing.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    set_up_logs(settings.logs)
     asyncio.run(_serve(settings))
 
 

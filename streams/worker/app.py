@@ -21,13 +21,14 @@ from streams.kafka.faust_app import broker_urls, create_batch_app
 from streams.kafka.fetch import Batch
 from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
+from streams.logs.partition_log import PartitionLog
+from streams.logs.setup import set_up_logs
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import Lost, StoreError
 from streams.store.hash_archive import HashArchive
 from streams.store.redis import RedisStore, connected
 from streams.store.server_check import check_redis
 from streams.watchdog import Lasting, Ticker, Watchdog, die
-from streams.worker.partition_log import PartitionLog
 from streams.worker.worker import RECLAIMS, StreamWorker
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 LOADING_DEADLINE_S = 80.0
 # Less than the time that orchestrators wait before they kill, which is 30 s and more.
 ENDING_DEADLINE_S = 25.0
+# If nothing can be saved any more, as Kafka or Redis is away: the libraries would wait for them.
+HOPELESS_DEADLINE_S = 1.0
 # Maintenance windows and deliveries cannot be rebuilt from the log: at most this much is lost.
 HASHES_INTERVAL_S = 60.0
 FIRST_PARTITION = 0
@@ -242,7 +245,8 @@ def _install_life_cycle(
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def write_all(app: Any, *_: Any, **__: Any) -> None:
         watchdog.expect_end(ENDING_DEADLINE_S)
-        await worker.revoke(ending=True)  # bounded by itself
+        if not await worker.revoke(ending=True):  # bounded by itself
+            watchdog.expect_end(HOPELESS_DEADLINE_S)
 
 
 async def _archive_hashes(worker: StreamWorker, hashes: HashArchive, interval_s: float) -> None:
@@ -278,5 +282,8 @@ def run_worker(settings: Settings) -> NoReturn:
     asyncio.run(check_topics(settings))
     asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
     app, _ = create_app(settings)
-    worker = faust.Worker(app, loglevel="INFO", redirect_stdouts=False)
+    set_up_logs(settings.logs)
+    # Quiet: Faust would print beside the log, in frames and with signs for a terminal.
+    worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False)
+    worker.spinner = None
     worker.execute_from_commandline()

@@ -4,10 +4,10 @@ import logging
 import time
 from functools import partial
 
+from streams.logs.partition_log import PartitionLog
 from streams.state.partition import PartitionState
 from streams.store.contract import Claimed, Lost, StoreError
 from streams.worker.context import WorkerContext
-from streams.worker.partition_log import PartitionLog
 
 log = logging.getLogger(__name__)
 

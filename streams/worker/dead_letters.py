@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from streams.events.decoder import Rejection
 from streams.kafka.fetch import Batch
+from streams.logs.partition_log import PartitionLog
 from streams.worker.context import DeadLetterQueue
-from streams.worker.partition_log import PartitionLog
 
 DEAD_LETTERS_S = 2.0  # a checkpoint waits this long for dead letters, then for the next round
 

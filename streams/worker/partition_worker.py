@@ -20,6 +20,7 @@ import numpy as np
 
 from streams.events.decoder import Decoded, decode
 from streams.kafka.fetch import Batch
+from streams.logs.partition_log import PartitionLog
 from streams.state.edges import export_edges
 from streams.state.limits import thresholds_of
 from streams.state.set_back import refuse_set_back
@@ -43,7 +44,6 @@ from streams.worker.dead_letters import DeadLetterDeliveries
 from streams.worker.deduplication import Deduplicator, deduplicate
 from streams.worker.exemplars import Exemplars
 from streams.worker.field_samples import FieldSamples
-from streams.worker.partition_log import PartitionLog
 from streams.worker.record_keys import KeyCheck
 from streams.worker.recovery import Loaded
 from streams.worker.supervision import CHECK_S

@@ -7,7 +7,7 @@ from xxhash import xxh3_128_digest
 
 from streams.events.columns import Columns
 from streams.kafka.fetch import Batch
-from streams.worker.partition_log import PartitionLog
+from streams.logs.partition_log import PartitionLog
 from streams.worker.supervision import WorkerCounters
 
 LOOK_RECORDS = 100  # of a fetched batch: a look at each record would slow the worker

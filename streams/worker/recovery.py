@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from streams.config.settings import Worker
+from streams.logs.partition_log import PartitionLog
 from streams.state.edges import export_edges
 from streams.state.limits import name_limits, thresholds_of
 from streams.state.partition import PartitionState
@@ -18,7 +19,6 @@ from streams.state.snapshot import Snapshot, Stored, decode_meta, decode_names, 
 from streams.store.archive import Archived, Look
 from streams.store.contract import Claimed, Store
 from streams.worker.admission import OffsetAdmission
-from streams.worker.partition_log import PartitionLog
 
 log = logging.getLogger(__name__)
 

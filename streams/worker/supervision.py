@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from streams.logs.partition_log import PartitionLog
 from streams.memory import MemoryUse
 from streams.store.contract import Store, StoreError, StoreUnfitError
-from streams.worker.partition_log import PartitionLog
 
 log = logging.getLogger(__name__)
 

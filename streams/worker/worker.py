@@ -18,11 +18,11 @@ from functools import partial
 
 from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
+from streams.logs.partition_log import PartitionLog
 from streams.state.limits import event_limits
 from streams.store.contract import Lost, Store, StoreError
 from streams.worker.context import ConsumerControl, DeadLetterQueue, WorkerContext
 from streams.worker.heartbeat import HeartbeatSender
-from streams.worker.partition_log import PartitionLog
 from streams.worker.partition_worker import PartitionWorker
 from streams.worker.recovery import Archive, Loader
 from streams.worker.supervision import StoreSupervision, WorkerCounters
@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 # A rebalance waits for all members of the group, so giving back must be quick.
 REVOKE_DEADLINE_S = 5.0
+# For a last try, if the store did not answer before. A process that ends must not wait for it.
+LAST_TRY_S = 1.0
+# A broker answers a fetch every half second, but none is sent during a rebalance.
+BROKER_AWAY_S = 20.0
 RECLAIMS = 3
 STALL_S = 120.0
 ARCHIVE_CHECK_S = 5.0
@@ -69,6 +73,7 @@ class StreamWorker:
         self._flush_due = asyncio.Event()
         self._flushed = asyncio.Condition()
         self._blocked = False  # back-pressure: no batch is taken
+        self._heartbeat_answered = True  # the last one, of any partition
 
     # -- assignment ------------------------------------------------------------------------------
 
@@ -114,25 +119,37 @@ class StreamWorker:
             worker.released = True
         return released
 
-    async def revoke(self, ending: bool = False) -> None:
+    async def revoke(self, ending: bool = False) -> bool:
         """Give all partitions back, with a last checkpoint of each if the store is quick.
 
         `ending`: the process ends, so their offsets are still committed to Kafka. During a
-        rebalance a commit would only disturb it.
+        rebalance a commit would only disturb it. Return whether offsets are left to commit, and a
+        broker answers that can take them.
         """
         released, self._released_offsets = self._release_all(), {}
         memory_bytes = self._settings.resident_max_mb * 1_000_000
+        is_written = True
         try:
-            async with asyncio.timeout(REVOKE_DEADLINE_S):
+            is_last_try = ending and not self._store_answers
+            async with asyncio.timeout(LAST_TRY_S if is_last_try else REVOKE_DEADLINE_S):
                 await asyncio.gather(
                     *(worker.flush(memory_bytes, last=True) for worker in released)
                 )
         except Exception as error:  # any error: the next owner counts the rest again
             log.warning("partitions given back before all was written: %r", error)
+            is_written = False
         if ending:
             self._released_offsets = {
                 worker.partition: worker.state.stored_offset for worker in released
             }
+        silence_s = self._consumer.broker_silence_s()
+        broker_answers = silence_s is not None and silence_s < BROKER_AWAY_S
+        return is_written and self._store_answers and broker_answers
+
+    @property
+    def _store_answers(self) -> bool:
+        # Without events no checkpoint is due, and only heartbeats show it.
+        return self._supervision.answers and self._heartbeat_answered
 
     def durable_offsets(self) -> Mapping[int, int]:
         """Return per partition the offset before which all records are in the store."""
@@ -281,7 +298,9 @@ class StreamWorker:
         """
         try:
             command = await self._heartbeat.send(worker)
+            self._heartbeat_answered = True
         except StoreError as error:
+            self._heartbeat_answered = False
             log.warning("no heartbeat sent: %s", error)
             return
         await worker.apply(command)

@@ -1,0 +1,1 @@
+"""How all processes write their logs: one format, and repeated messages counted."""
