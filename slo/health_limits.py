@@ -34,6 +34,15 @@ SCRAPE_NEAR_LIMIT = Fraction(8, 10)
 # more of both, as the next attempt mostly delivers a single message.
 DELIVERY_MANY_FAILED = 2
 DELIVERY_FAILED_SHARE = Fraction(1, 2)
+# Requests that the intake answered with 503 in two minutes; a single sender sends again every few
+# seconds.
+INTAKE_FEWEST_UNAVAILABLE = 3
+# A ticket needs this share of five minutes' answers, and so many.
+INTAKE_UNAVAILABLE_SHARE = Fraction(1, 100)
+INTAKE_FEWEST_UNAVAILABLE_TICKET = 10
+# Share of a day's requests. If the intake sent this much, a drop of the token volume while it is
+# down is attributed to it.
+INTAKE_MOST = Fraction(1, 2)
 # A source of the intake is silent if this many events are expected since its last one, and its last
 # event is older than the second limit.
 SOURCE_SILENT_EXPECTED = 20

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from alerts.promql import seconds_text
 from alerts.rules.error_budget import error_budget_alerts
+from alerts.rules.intake import intake_group
 from alerts.rules.latencies import latency_alerts
 from alerts.rules.model import EVERY_S, Alert, Group, Links
 from alerts.rules.monitoring import monitoring_groups
@@ -35,7 +36,7 @@ def builtin_groups(job: str) -> tuple[Group, ...]:
 
     `job`: regular expression of the exporters' scrape jobs.
     """
-    return (*traffic_groups(), *pipeline_groups(), *monitoring_groups(job))
+    return (*traffic_groups(), *pipeline_groups(), intake_group(), *monitoring_groups(job))
 
 
 def policy_groups(policy: Policy) -> tuple[Group, ...]:

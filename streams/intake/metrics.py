@@ -12,6 +12,10 @@ MOST_SCOPES = 200
 OTHER = "__other__"
 _SCOPE_LENGTH = 100
 _PREFIX = "tokenpulse_intake_"
+# Names that alert rules read.
+ANSWERS_TOTAL = f"{_PREFIX}answers_total"
+EVENTS_TOTAL = f"{_PREFIX}events_total"
+WAITING_FOR_SCHEMA = f"{_PREFIX}waiting_for_schema"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -22,21 +26,26 @@ class IntakeMetrics:
         # The default registry would add metrics of Python and of the process.
         self.registry = CollectorRegistry()
         self._scopes: set[tuple[str, str]] = set()
-        self.answers = self._counter("answers", "Requests by status of the answer", "code")
-        self.records = self._counter("records", "Records received, before they became events")
-        self.spans = self._counter("spans", "Spans in the records received")
-        self.events = self._counter("events", "Events that Kafka confirmed")
+        self.answers = self._counter(ANSWERS_TOTAL, "Requests by status of the answer", "code")
+        self.records = self._counter(
+            f"{_PREFIX}records_total", "Records received, before they became events"
+        )
+        self.spans = self._counter(f"{_PREFIX}spans_total", "Spans in the records received")
+        self.events = self._counter(EVENTS_TOTAL, "Events that Kafka confirmed")
         self.rejected = self._counter(
-            "rejected", "Parts of records that cannot be counted", "reason"
+            f"{_PREFIX}rejected_total", "Parts of records that cannot be counted", "reason"
         )
         self.skipped = self._counter(
-            "skipped",
+            f"{_PREFIX}skipped_total",
             "Parts of records that are no request, by the scope that they name",
             "reason",
             "scope",
         )
         self.notes = self._counter(
-            "notes", "Events that count less surely than usual, and why", "note", "scope"
+            f"{_PREFIX}notes_total",
+            "Events that count less surely than usual, and why",
+            "note",
+            "scope",
         )
         self.last_event = Gauge(
             f"{_PREFIX}last_event_timestamp_seconds",
@@ -51,7 +60,7 @@ class IntakeMetrics:
             registry=self.registry,
         )
         self.waiting = Gauge(
-            f"{_PREFIX}waiting_for_schema",
+            WAITING_FOR_SCHEMA,
             "1 if a partition of a source topic waits for the schema of its records, else 0",
             ["source", "partition"],
             registry=self.registry,
@@ -78,7 +87,7 @@ class IntakeMetrics:
         in_flight.set_function(in_flight_bytes)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(_PREFIX + name, text, ["source", *labels], registry=self.registry)
+        return Counter(name, text, ["source", *labels], registry=self.registry)
 
     def count_skipped(self, source: str, reason: str, scope: str, count: int) -> None:
         """Count parts of records that are no request."""

@@ -22,6 +22,7 @@ from slo.policy.burn_rates import BURN_MINUTES
 from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings
 from streams.store.heartbeat import HaltReason
+from tests.support.intake_labels import INTAKE_LABELS
 from tests.support.paths import ROOT
 from tests.support.promtool import PROMTOOL, needs_promtool
 from tests.support.rule_cases import alerts_in
@@ -142,7 +143,7 @@ def test_a_page_has_steps_and_something_to_run(alert: str) -> None:
 
 @each_text
 def test_metrics_that_are_named_exist(name: str) -> None:
-    known = {spec.name for spec in SPECS}
+    known = {spec.name for spec in SPECS} | set(INTAKE_LABELS)
     known |= {
         spec.name + suffix
         for spec in SPECS
@@ -155,7 +156,7 @@ def test_metrics_that_are_named_exist(name: str) -> None:
 
 @each_text
 def test_queries_select_by_labels_scopes_and_windows_that_are_published(name: str) -> None:
-    labels_of = {spec.name: set(spec.labels) for spec in SPECS}
+    labels_of = {spec.name: set(spec.labels) for spec in SPECS} | INTAKE_LABELS
     plan = window_plan(Settings())
     for query in queries(TEXTS[name]):
         for metric, selector in SELECTOR.findall(query):

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tests.support.rule_cases_intake import intake_down
 from tests.support.rule_cases_monitoring import alerting_fails, exporter_down, scrape_limit
 from tests.support.rule_cases_objectives import (
     burning,
@@ -65,6 +66,7 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
     "TokenpulseModelSlowInRegion": slow_cell,
     "TokenpulseExporterDown": exporter_down,
     "TokenpulseScrapeLimit": scrape_limit,
+    "TokenpulseIntakeDown": intake_down,
     "TokenpulseAlertingFails": alerting_fails,
     "TokenpulseNothingCounted": nothing_counted,
     "TokenpulseExportersDisagree": disagree,

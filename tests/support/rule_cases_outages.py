@@ -1,5 +1,6 @@
 """When the rules about outages fire, and under the name of which place."""
 
+from tests.support.rule_cases_intake import intake_explains
 from tests.support.rule_cases_pipeline import late_records
 from tests.support.rule_series import Case, Labels, Series, ended, held, named, then
 
@@ -137,6 +138,8 @@ def cell() -> list[Case]:
 def explains(rule: Labels) -> list[Case]:
     if rule["explains"] == "late":
         return late_records()
+    if rule["explains"] in ("intake", "sources"):
+        return intake_explains(rule)
     if rule["explains"] == "volume":
         return [
             Case("all fails", True, seen(ALL_IS_DOWN)),

@@ -10,6 +10,7 @@ from tests.support.alert_labels import (
     FLEET_BURN,
     HALTED,
     INCOMPLETE,
+    INTAKE,
     JUMP,
     LAG,
     LARGE_IN_EU,
@@ -17,6 +18,7 @@ from tests.support.alert_labels import (
     NOT_COUNTED,
     OUTAGE,
     REFUSED,
+    SILENT,
     SLOW,
     STALE,
     TTFT,
@@ -119,6 +121,30 @@ from tests.support.servers import wait_until
             [VOLUME],
             [FLEET_BURN, OUTAGE | {"scope": "region", "region": "eu"}],
             id="records that wait explain the missing tokens",
+        ),
+        pytest.param(
+            EXPLAINS | {"explains": "intake"},
+            [VOLUME],
+            [SILENT, FLEET_BURN, VOLUME | {"job": "other"}],
+            id="an intake that sent most requests explains the missing tokens",
+        ),
+        pytest.param(
+            EXPLAINS | {"explains": "sources"},
+            [SILENT],
+            [VOLUME, SILENT | {"job": "other"}],
+            id="the intake explains why its sources are silent",
+        ),
+        pytest.param(
+            INTAKE | {"severity": "page", "cause": "down"},
+            [
+                INTAKE | {"severity": "page", "cause": "delivery"},
+                INTAKE | {"severity": "ticket", "cause": "unavailable"},
+            ],
+            [
+                INTAKE | {"severity": "ticket", "cause": "schema", "job": "tokenpulse-intake-b"},
+                VOLUME,
+            ],
+            id="an intake that is down delivers nothing",
         ),
         pytest.param(
             REFUSED | {"severity": "page"},

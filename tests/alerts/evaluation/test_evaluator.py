@@ -195,7 +195,12 @@ def test_only_rules_about_exporters_and_alerting_are_left_to_prometheus() -> Non
     assert left == {
         ("TokenpulseExportersDisagree", "ticket"),
         *product(
-            ("TokenpulseExporterDown", "TokenpulseScrapeLimit", "TokenpulseAlertingFails"),
+            (
+                "TokenpulseExporterDown",
+                "TokenpulseIntakeDown",
+                "TokenpulseScrapeLimit",
+                "TokenpulseAlertingFails",
+            ),
             ("page", "ticket"),
         ),
         ("TokenpulseWatchdog", "none"),

@@ -19,6 +19,7 @@ from tests.alerts.league.incident import (
 from tests.alerts.league.pipeline_incidents import (
     combinations,
     not_counted,
+    of_intake,
     pipeline_incidents,
     without_traffic,
 )
@@ -223,6 +224,7 @@ INCIDENTS = (
     *_volume(),
     *_cache(),
     *pipeline_incidents(),
+    *of_intake(),
     *not_counted(),
     *without_traffic(),
     *combinations(),

@@ -12,16 +12,19 @@ from alerts.rules.model import Alert, Group, Links
 from alerts.rules.monitoring import WATCHDOG
 from alerts.rules.traffic import traffic_groups
 from exporters.catalogue import pipeline as catalogue
-from exporters.catalogue import requests
+from exporters.catalogue import requests, sources
 from slo.alert_state import SampleKey, Samples, sample_key
+from streams.intake.metrics import ANSWERS_TOTAL, EVENTS_TOTAL
 
 PARTITIONS = 8
 ALL = tuple(range(PARTITIONS))
 JOB = "tokenpulse-exporter"
+_INTAKE = {"job": "tokenpulse-intake"}
+_GATEWAY = {**_INTAKE, "source": "gateway"}
 _RATE = 20.0  # requests counted per second
 _ARCHIVED_EVERY_S = 600.0
-# Metrics that Prometheus records itself, and those of its own scrape jobs.
-_OWN = ("up", "scrape_", "prometheus_", "alertmanager_")
+# Metrics that Prometheus records itself, and those of other scrape jobs than the exporter's.
+_OWN = ("up", "scrape_", "prometheus_", "alertmanager_", "tokenpulse_intake_")
 
 
 _BEATS = (
@@ -96,6 +99,7 @@ class PipelineMetrics:
         for fault in self._faults:
             if since_s >= fault.begin_s:
                 self._apply(fault, set_sample, samples, now_s, since_s)
+                self._fail_intake(fault, set_sample, samples, since_s)
         return samples
 
     def _healthy(self, set_sample: SampleSetter, now_s: float) -> None:
@@ -118,6 +122,7 @@ class PipelineMetrics:
         )
         set_sample(requests.REFUSED_TOTAL.name, 0.0, reason="not_json")
         set_sample(requests.DUPLICATES_TOTAL.name, 0.0)
+        self._healthy_intake(set_sample, now_s - self._start_s)
         for window, span_s in (("1h", 3_600), ("24h", 86_400)):
             usual = {"scope": "fleet", "window": window, "outcome": "success"}
             set_sample(requests.WINDOW_REQUESTS.name, _RATE * span_s, **usual)
@@ -135,6 +140,32 @@ class PipelineMetrics:
                 (catalogue.STATE_LOSSES, 0.0),
             ):
                 set_sample(spec.name, value, partition=str(number))
+
+    def _healthy_intake(self, set_sample: SampleSetter, since_s: float) -> None:
+        """Set the samples of an intake that all requests come by."""
+        usual = {"source": "gateway", "window": "24h"}
+        set_sample(sources.SOURCE_EVENTS.name, _RATE * 86_400, **usual)
+        set_sample("up", 1.0, instance="intake:4318", **_INTAKE)
+        set_sample(EVENTS_TOTAL, 1e6 + _RATE * since_s, **_GATEWAY)
+        set_sample(ANSWERS_TOTAL, 1e6 + since_s, code="200", **_GATEWAY)
+        set_sample(ANSWERS_TOTAL, 0.0, code="503", **_GATEWAY)
+
+    def _fail_intake(
+        self,
+        fault: PipelineFault,
+        set_sample: SampleSetter,
+        samples: dict[str, dict[SampleKey, float]],
+        since_s: float,
+    ) -> None:
+        """Change the samples of the intake, if the fault is its own or one of all of Kafka."""
+        lasted_s = min(since_s, fault.end_s) - fault.begin_s
+        if fault.kind == "intake_stuck" or (fault.kind == "broker" and fault.partitions == ALL):
+            set_sample(EVENTS_TOTAL, 1e6 + _RATE * (since_s - lasted_s), **_GATEWAY)
+            set_sample(ANSWERS_TOTAL, 1e6 + since_s - lasted_s, code="200", **_GATEWAY)
+            set_sample(ANSWERS_TOTAL, lasted_s, code="503", **_GATEWAY)
+        elif fault.kind == "no_intake" and since_s < fault.end_s:
+            del samples[EVENTS_TOTAL], samples[ANSWERS_TOTAL]
+            set_sample("up", 0.0, instance="intake:4318", **_INTAKE)
 
     def _apply(
         self,

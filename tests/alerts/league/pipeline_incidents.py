@@ -145,6 +145,38 @@ def pipeline_incidents() -> Iterator[LeagueIncident]:
         )
 
 
+def of_intake() -> Iterator[LeagueIncident]:
+    """Yield faults of the intake; all requests come by it."""
+    none = Fault("never")
+    down, stuck = page("IntakeDown", cause="down"), page("IntakeDown", cause="delivery")
+    yield LeagueIncident(
+        "no intake answers",
+        lasting(600, none),
+        (down,),
+        90,
+        (_during(600, "no_intake"),),
+    )
+    yield LeagueIncident(
+        "the intake restarts in 20 s",
+        lasting(20, none),
+        pipeline=(_during(20, "no_intake"),),
+    )
+    yield LeagueIncident(
+        "Kafka confirms no event of the intake",
+        lasting(600, none),
+        (stuck,),
+        120,
+        (_during(600, "intake_stuck"),),
+    )
+    yield LeagueIncident(
+        "no intake answers for ten minutes, and no request arrives for twenty",
+        lasting(1_200, none),
+        (down, VOLUME),
+        690,
+        (_during(600, "no_intake"),),
+    )
+
+
 def not_counted() -> Iterator[LeagueIncident]:
     """Yield faults of producers, whose records arrive and are not counted."""
     refused = page("RecordsRefused")

@@ -22,6 +22,7 @@ from slo.policy.loading import PolicyError, load_policies, load_policy, read_pol
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.config.settings import Settings
 from tests.support.checks import not_none
+from tests.support.intake_labels import INTAKE_LABELS
 from tests.support.paths import ROOT
 from tests.support.promtool import PROMTOOL, needs_promtool
 from tests.support.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests
@@ -109,7 +110,7 @@ def test_every_alert_says_what_when_whom_and_where_to_look(rule: dict[str, Any])
 
 
 def test_rules_read_only_metrics_that_we_publish() -> None:
-    published = {spec.name for spec in SPECS} | {"up"}
+    published = {spec.name for spec in SPECS} | {"up", *INTAKE_LABELS}
     for text in build(everything()).values():
         for rule in alerts_in(text):
             texts = " ".join([rule["expr"], *rule.get("annotations", {}).values()])
