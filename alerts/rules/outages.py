@@ -9,18 +9,32 @@ serves most of eu, eu is. So an alert holds only if no other place explains its 
     region     one or two models that are down have nearly all failures of the region
     model      one or two regions that are down, and not by this model, have nearly all of the model
 
+Three or more places that are down, with most requests of the fleet, are an outage of the fleet: it
+holds as soon as they are down, so that it silences them in time.
+
 What an expression cannot see, Alertmanager's inhibition does (docs/alerting.md): the outage of a
 place silences those of the smaller places inside it.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from alerts.promql import any_of, largest_two, newest, number, on, total_of
+from alerts.promql import (
+    INSTALLATION,
+    aggregate,
+    any_of,
+    largest_two,
+    newest,
+    number,
+    on,
+    total_of,
+)
 from alerts.rules.model import Alert, Read, customers_affected, dashboard, traffic_share
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CELL_MIN_REQUESTS,
     EXPLAINS_ABOVE,
+    MANY_PLACES,
     OUTAGE_BELOW,
     OUTAGE_MIN_REQUESTS,
 )
@@ -72,6 +86,29 @@ def _down(scope: str, by: tuple[str, ...]) -> str:
     ratio = newest(catalogue.AVAILABILITY_RATIO, matchers, by)
     enough = newest(catalogue.WINDOW_ELIGIBLE_REQUESTS, matchers, by)
     return f"{ratio} < {OUTAGE_BELOW}\nand {enough} >= {OUTAGE_MIN_REQUESTS}"
+
+
+def _fleet_down() -> str:
+    """Return PromQL for the share of successes of the last minute, of a fleet that is down.
+
+    Also if most requests are of three or more places that are down. A minute after such a fault the
+    fleet's own share is below the limit too; but by then the places would have paged.
+    """
+    ratio = newest(
+        catalogue.AVAILABILITY_RATIO,
+        {"scope": any_of(("fleet",)), "window": any_of((_WINDOW,))},
+        ("scope",),
+    )
+    downs = {part: f"({_down(part, (part,))})" for part in ("region", "model")}
+    inside = " or ".join(
+        f"({eligible(_CELL)} and {on(part)} {down})" for part, down in downs.items()
+    )
+    most = f"{total_of(inside)} > {OUTAGE_BELOW} * {eligible(())}"
+    count = aggregate("count", " or ".join(downs.values()), INSTALLATION)
+    return (
+        f"({_down('fleet', ('scope',))}"
+        f"\nor {ratio} and {on()} ({most}) and {on()} ({count} >= {MANY_PLACES}))"
+    )
 
 
 def _series(what: str) -> str:
@@ -186,15 +223,30 @@ def _outage(scope: str, by: tuple[str, ...], unless: Iterable[str]) -> Alert:
     where = "".join(f" of {label} {{{{ $labels.{label} }}}}" for label in by)
     if scope == "region":
         where = " in region {{ $labels.region }}"
-    return _page(
+    down = _down(scope, ("scope", *by)) if by else _fleet_down()
+    alert = _page(
         where,
         scope,
-        _down(scope, ("scope", *by)) + "".join(f"\nunless {on(*by)} ({part})" for part in unless),
+        down + "".join(f"\nunless {on(*by)} ({part})" for part in unless),
         f"Over the last minute {_SHARE} of the requests{where} that count for availability "
         "succeeded, fewer than half.",
         _PLACE_FOR_S if by else _FLEET_FOR_S,
         PLACE_KEEP_S if by else FLEET_KEEP_S,
         Read(scope, _WINDOW),
+    )
+    return alert if by else _of_fleet(alert)
+
+
+def _of_fleet(alert: Alert) -> Alert:
+    """Return the fleet's alert with texts that are true also before half of its requests fail."""
+    few = f"{{{{ if lt $value {OUTAGE_BELOW} }}}}"
+    return replace(
+        alert,
+        summary=f"{few}Most requests fail{{{{ else }}}}Most requests are in places that are down"
+        f"{{{{ end }}}}: {_SHARE} succeed",
+        description=f"Over the last minute {_SHARE} of the requests that count for availability "
+        f"succeeded{few}, fewer than half.{{{{ else }}}}. At least {MANY_PLACES} regions or models "
+        "are down, and most requests of the last 5m were theirs.{{ end }}",
     )
 
 

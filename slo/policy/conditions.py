@@ -32,6 +32,8 @@ CELL_MIN_REQUESTS = 100
 # least the second share of the model's other requests, and of the region's.
 CELL_IN_TIME_BELOW = Fraction(1, 2)
 CELL_ELSEWHERE_IN_TIME = Fraction(3, 4)
+# So many regions and models that are down at once page as the fleet, if most requests are theirs.
+MANY_PLACES = 3
 # A place explains the failures of a wider one if it has more than this share of them.
 EXPLAINS_ABOVE = Fraction(9, 10)
 

@@ -1,20 +1,20 @@
 """When rules about the intake fire, and when not."""
 
 from tests.support.rule_cases_pipeline import NOW, ago
-from tests.support.rule_series import STEPS, Case, Labels, Series, ended, held, named, then
+from tests.support.rule_series import STEPS, Case, Labels, ended, held, named, then
 
 JOB, EXPORTERS = "tokenpulse-intake", "tokenpulse-exporter"
 RISES, FLAT = f"0+20x{STEPS}", held(20)
 
 
-def running(*values: str, job: str = JOB) -> Series:
+def running(*values: str, job: str = JOB) -> dict[str, str]:
     return {
         named("up", job=job, instance=instance): value
         for instance, value in zip(("a:4318", "b:4318"), values, strict=False)
     }
 
 
-def sent(failed: str, confirmed: str, job: str = JOB) -> Series:
+def sent(failed: str, confirmed: str, job: str = JOB) -> dict[str, str]:
     """Return answers 503 and 200, and events that Kafka confirmed."""
     answers = "tokenpulse_intake_answers_total"
     return {
@@ -24,9 +24,9 @@ def sent(failed: str, confirmed: str, job: str = JOB) -> Series:
     }
 
 
-def broker(*ages_s: int, job: str = EXPORTERS) -> Series:
+def broker(*ages_s: int, job: str = EXPORTERS) -> dict[str, str]:
     """Return when Kafka last answered the workers of some partitions."""
-    series = {}
+    series: dict[str, str] = {}
     for number, age_s in enumerate(ages_s):
         which = {"job": job, "partition": str(number)}
         series[named("tokenpulse_partition_pulse_timestamp_seconds", **which)] = NOW
@@ -112,8 +112,8 @@ def intake_explains(rule: Labels) -> list[Case]:
     """Of 1,000 requests a day the intake sent some."""
     of_intake = rule["explains"] == "intake"
 
-    def seen(by_intake: int, *exporters: str) -> Series:
-        series = {}
+    def seen(by_intake: int, *exporters: str) -> dict[str, str]:
+        series: dict[str, str] = {}
         for job in exporters or (EXPORTERS,):
             which = {"job": job, "window": "24h"}
             series[named("tokenpulse_source_events", source="gateway", **which)] = held(by_intake)

@@ -36,6 +36,16 @@ MOST_FAIL: Cells = {
     (model, region): (90 if region == "ap" else 800, 150 if region == "ap" else 1_000)
     for model, region in NINE
 }
+# Five regions of the same size, of which three fail by a little more than half.
+THREE_ARE_DOWN: Cells = {
+    (model, region): (510 if region in ("ap", "eu", "us") else 0, 1_000)
+    for model in "lms"
+    for region in ("af", "ap", "eu", "sa", "us")
+}
+# As small as they are, they have less than half of all requests.
+THREE_SMALL_ARE_DOWN: Cells = THREE_ARE_DOWN | {
+    (model, region): (0, 2_100) for model in "lms" for region in ("af", "sa")
+}
 ALL_IS_DOWN: Cells = {cell: (total, total) for cell, (_, total) in HEALTHY.items()}
 ONLY_REGION: Cells = {("l", "eu"): (1_000, 1_000), ("s", "eu"): (500, 500)}
 ONLY_CELL: Cells = {("l", "eu"): (1_000, 1_000), ("s", "us"): (0, 1_500)}
@@ -103,6 +113,8 @@ FAULTS: list[tuple[str, tuple[str, ...], Cells]] = [
     ("models l and s are down, and m is well", ("model",), L_AND_S_ARE_DOWN),
     ("eu and model l are down, all else is well", ("region", "model"), EU_AND_L_ARE_DOWN),
     # Alertmanager silences the smaller ones.
+    ("three regions with most requests are down", ("fleet", "region"), THREE_ARE_DOWN),
+    ("three smaller regions are down", ("region",), THREE_SMALL_ARE_DOWN),
     ("most fail in all places", ("fleet", "region", "model"), MOST_FAIL),
     ("all is down", ("fleet", "region", "model"), ALL_IS_DOWN),
     ("all is down, and there is one region", ("fleet", "region"), ONLY_REGION),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.alert_labels import BURN, CACHE, STALE, TTFT
+from tests.support.alert_labels import BURN, CACHE, STALE, TTFT, UNDELIVERED
 from tests.support.alertmanager import TEMPLATES, Alertmanager, Receiver, amtool, needs_alertmanager
 from tests.support.servers import wait_until
 
@@ -60,6 +60,8 @@ def test_no_page_is_swallowed_by_another(alertmanager: Alertmanager, receiver: R
         halted | {"reason": "policy", "partition": "1"},
         CACHE | {"job": "other"},
         CACHE | {"cluster": "two"},
+        UNDELIVERED | {"severity": "page", "integration": "slack"},
+        UNDELIVERED | {"severity": "page", "integration": "webhook"},
     ]
     alertmanager.tell(*faults)
     wait_until(lambda: len(receiver.at("/webhook_url")) >= len(faults), "a message for each")

@@ -41,6 +41,7 @@ class LeagueIncident:
     within_s: int = 60
     pipeline: tuple[PipelineFault, ...] = ()
     rate: float = RATE
+    is_wide: bool = False  # a fleet of five regions
     is_known_failure: bool = False  # the rules do not page as they must; the table shows it
 
     @property

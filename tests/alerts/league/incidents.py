@@ -11,6 +11,7 @@ from tests.alerts.league.incident import (
     TTFT,
     VOLUME,
     LeagueIncident,
+    Page,
     Phase,
     lasting,
     outage,
@@ -76,6 +77,51 @@ def _outages() -> Iterator[LeagueIncident]:
         "region eu fails for 2 minutes, three times in 15",
         (Phase(120, (eu,)), Phase(180), Phase(120, (eu,)), Phase(180), Phase(120, (eu,))),
         (outage("region", region="eu"),),
+    )
+
+
+def _many_places() -> Iterator[LeagueIncident]:
+    """Yield outages of three or more places of a fleet of five regions."""
+
+    def down(*regions: str) -> tuple[Fault, ...]:
+        return tuple(Fault("failing", region=region) for region in regions)
+
+    def pages(*regions: str) -> tuple[Page, ...]:
+        return tuple(outage("region", region=region) for region in regions)
+
+    yield LeagueIncident(
+        "three of five regions, four fifths of the traffic, fail",
+        lasting(QUARTER_S, *down("eu", "us", "ap")),
+        (outage(),),
+        is_wide=True,
+    )
+    yield LeagueIncident(
+        "70 % of three of five regions fail",
+        lasting(QUARTER_S, *(Fault("failing", 0.7, region=name) for name in ("eu", "us", "ap"))),
+        (outage(),),
+        90,
+        is_wide=True,
+    )
+    yield LeagueIncident(
+        "three of five regions, a third of the traffic, fail",
+        lasting(QUARTER_S, *down("ap", "sa", "af")),
+        pages("ap", "sa", "af"),
+        75,
+        is_wide=True,
+    )
+    yield LeagueIncident(
+        "two of five regions, and model small in all of them, fail",
+        lasting(QUARTER_S, *down("eu", "ap"), Fault("failing", model="small")),
+        (outage(),),
+        is_wide=True,
+    )
+    # Two of them explain the fleet's failures until the third has a tenth of those of five minutes.
+    yield LeagueIncident(
+        "three of five regions fail, one every five minutes",
+        (Phase(300, down("eu")), Phase(300, down("eu", "us")), Phase(300, down("eu", "us", "ap"))),
+        (*pages("eu", "us", "ap"), outage()),
+        780,
+        is_wide=True,
     )
 
 
@@ -219,6 +265,7 @@ def _cache() -> Iterator[LeagueIncident]:
 
 INCIDENTS = (
     *_outages(),
+    *_many_places(),
     *_errors(),
     *_latency(),
     *_volume(),

@@ -98,21 +98,25 @@ def kinds_of(incidents: Iterable[LeagueIncident]) -> list[TrafficKind]:
     """Return the kinds of traffic of some incidents, each once."""
     kinds: dict[TrafficKind, None] = {}
     for incident in incidents:
-        kinds[TrafficKind(rate=incident.rate)] = None
+        kinds[_healthy(incident)] = None
         phases = (*incident.phases, *(incident.counted_later or ()))
         kinds |= {_traffic(incident, phase): None for phase in phases}
     return list(kinds)
 
 
+def _healthy(incident: LeagueIncident) -> TrafficKind:
+    return TrafficKind((), incident.rate, incident.is_wide)
+
+
 def _traffic(incident: LeagueIncident, phase: Phase) -> TrafficKind:
-    return TrafficKind(phase.faults, incident.rate * phase.times)
+    return TrafficKind(phase.faults, incident.rate * phase.times, incident.is_wide)
 
 
 def _parts(
     incident: LeagueIncident, phases: Iterable[Phase], counter: TrafficCounter
 ) -> list[SliceRows]:
     """Return the slices from the history to the end of the recovery."""
-    healthy = TrafficKind(rate=incident.rate)
+    healthy = _healthy(incident)
     parts = counter.history(healthy)
     at_s = START_S
     for phase in phases:

@@ -28,6 +28,7 @@ _HOUR_S = 3_600  # of the counter's time, for each kind of traffic
 _FINE_S, _HISTORY_S = 7_200, 3 * 86_400
 MODELS = {"large": 0.5, "small": 0.3, "mini": 0.2}
 REGIONS = {"eu": 0.5, "us": 0.35, "ap": 0.15}
+WIDE_REGIONS = {"eu": 0.35, "us": 0.3, "ap": 0.15, "sa": 0.1, "af": 0.1}
 # The largest customer sends a fifth of all requests.
 CUSTOMERS = {"acme": 0.2, **{f"customer-{number}": 0.1 for number in range(8)}}
 RATE = 20.0  # requests per second
@@ -76,6 +77,7 @@ class TrafficKind:
 
     faults: tuple[Fault, ...] = ()
     rate: float = RATE
+    is_wide: bool = False  # five regions in place of three
 
 
 def _events(traffic: TrafficKind, begin_s: int) -> list[dict[str, Any]]:
@@ -87,7 +89,7 @@ def _events(traffic: TrafficKind, begin_s: int) -> list[dict[str, Any]]:
         label: random.choice(list(shares), total, p=list(shares.values()))
         for label, shares in (
             ("model", MODELS),
-            ("region", REGIONS),
+            ("region", WIDE_REGIONS if traffic.is_wide else REGIONS),
             ("customer", CUSTOMERS),
         )
     }
