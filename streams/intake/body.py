@@ -5,6 +5,7 @@ Pure: no network and no clock.
 
 import zlib
 from codecs import BOM_UTF8
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,8 @@ _LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 JSON_TYPES = ("application/json", CLOUD_EVENT, CLOUD_EVENTS, *_LINES)
 # A record of the smallest use has a few objects in it; many more are made to fill the memory.
 _OBJECTS_PER_RECORD = 64
+# Of an array that has something else than objects, which bound the number of its elements.
+_MOST_COMMAS = 1_000_000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -141,11 +144,20 @@ def _split_array(body: bytes, max_records: int) -> list[bytes]:
     # Before anything is decoded, as a small body can hold millions of empty objects.
     if body.count(b"{") > max_records * _OBJECTS_PER_RECORD:
         raise _too_many(max_records)
-    # Fails at the first element that is no object, so that numbers cannot fill the memory.
-    count = len(decode_lenient(_OBJECTS, body))
+    try:
+        # Fails at the first element that is no object, so that numbers cannot fill the memory.
+        count = len(decode_lenient(_OBJECTS, body))
+    except msgspec.ValidationError:
+        # Each of the others is judged: a sender does not repeat a batch that was refused.
+        if body.count(b",") > _MOST_COMMAS:
+            raise _too_many(max_records) from None
+        count = 0
     if count > max_records:
         raise _too_many(max_records)
-    return [bytes(record) for record in decode_lenient(_LIST, body)]
+    records = [bytes(record) for record in decode_lenient(_LIST, body)]
+    if len(records) > max_records:
+        raise _too_many(max_records)
+    return records
 
 
 def _split_lines(body: bytes, max_records: int) -> list[bytes]:
@@ -164,17 +176,25 @@ def _too_many(max_records: int) -> BodyError:
 def unwrap_cloud_event(record: bytes) -> bytes:
     """Return the data of a structured CloudEvent; the record itself if it is none.
 
-    The envelope's `id` and `time` fill in for `request_id` and `ended_at`, if the data has none.
+    The data may be JSON text, or in base64. The envelope's `id` and `time` fill in for `request_id`
+    and `ended_at`, if the data has none.
     """
     try:
         envelope = decode_lenient(_MEMBERS, record)
-        data = envelope.get("data")
-        if "specversion" not in envelope or data is None:
+        if "specversion" not in envelope:
             return record
-        members: dict[str, Any] = dict(_MEMBERS.decode(data))
+        members: dict[str, Any] = dict(_MEMBERS.decode(_data_of(envelope)))
     except UNREADABLE:
         return record
     for name, attribute in (("request_id", "id"), ("ended_at", "time")):
         if name not in members and attribute in envelope:
             members[name] = envelope[attribute]
     return msgspec.json.encode(members)
+
+
+def _data_of(envelope: Mapping[str, msgspec.Raw]) -> bytes | str:
+    """Return the JSON of a CloudEvent's data. Raises one of UNREADABLE if it has none."""
+    if "data_base64" in envelope:
+        return msgspec.json.decode(envelope["data_base64"], type=bytes)
+    data = bytes(envelope.get("data", msgspec.Raw(b"null")))
+    return msgspec.json.decode(data, type=str) if data.startswith(b'"') else data

@@ -20,6 +20,7 @@ from streams.intake.conversion import Converted, Converter, RejectedPart, conver
 from streams.intake.processing import Processed
 from streams.intake.span_conversion import is_profile
 from streams.intake.tokens import Sender
+from streams.sources.reading import shipped_mappings
 from streams.sources.sql_mapping import Record
 
 # The answer lists this many rejected records; all of them are counted.
@@ -40,8 +41,11 @@ class EventBodies:
 
     def prepare(self, sources: Iterable[str]) -> None:
         """Load what the sources of senders need. Raises ConfigError if one does not exist."""
+        shipped = shipped_mappings()
         for name in sources:
-            if not is_profile(name) and name not in self._converters:
+            # Kong has both: a profile of its spans, and a mapping of its log.
+            is_mapping = name in shipped or not is_profile(name)
+            if is_mapping and name not in self._converters:
                 self._converters[name] = converter_of(name)
 
     async def convert(

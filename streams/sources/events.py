@@ -57,8 +57,12 @@ def read_events(path: Path) -> Iterator[EventLine | RowError]:
             if isinstance(line, RowError):
                 yield line
             elif not line.isspace():
-                value = line.rstrip(b"\r\n")
-                yield EventLine(number, record_key(value), _time(value), value)
+                yield event_line(number, line.rstrip(b"\r\n"))
+
+
+def event_line(number: int, value: bytes) -> EventLine:
+    """Return one line, without its end."""
+    return EventLine(number, record_key(value), _time(value), value)
 
 
 def _time(value: bytes) -> int | None:

@@ -1,8 +1,10 @@
 """Guess which shipped mapping reads a file, and how the worker would count its first rows."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from streams.events.faults import faults_of
 from streams.events.fields import FIELDS
 from streams.events.parser import given_json
 from streams.sources.declaration import SHIPPED
-from streams.sources.events import EVENTS, read_events
+from streams.sources.events import EVENTS, EventLine, event_line, read_events
 from streams.sources.files import RowError, UnreadableFile, decode_json, replace_half_pairs
 from streams.sources.reading import first_usable, load_mapping, shipped_mappings, stem
 from streams.sources.records import read_records
@@ -24,6 +26,9 @@ from streams.sources.sql_mapping import FileOptions, Record, Source, SqlMapping
 ROWS = 200  # of the file that are looked at
 # A mapping of constants fits every file: events must also have a number that they measured.
 MEASURES = {"input_tokens", "output_tokens", "duration_ms", "ttft_ms"}
+# Logs without numbers: their mappings return a row only for text of a form of its own.
+_UNMEASURED = {"vllm_requests"}
+_RECORD = re.compile(rb"\s*\[?\s*[{\"]")  # an object or a list of them
 _MOST_FAILURES = 0.1  # of the rows, for a mapping that fits
 # Times are not judged: recorded requests are old.
 _LIMITS = EventLimits(max_event_bytes=262_144, future_tolerance_ms=2**60, horizon_ms=2**60)
@@ -34,6 +39,9 @@ class Guess:
     """The first rows of a file, read in one way.
 
     `name`: what `--mapping` and `intake.sources` call it. `skipped`: records without an event.
+    `extraction`: the command that prints the records of the file, if they are inside of others.
+    `reasons`: why records are left out, one line each, if the source says so. `text_lines`: of the
+    failures, lines that are not meant as records.
     """
 
     name: str
@@ -41,15 +49,22 @@ class Guess:
     rows: list[Row]
     failures: list[RowError]
     skipped: int = 0
+    extraction: str = ""
+    reasons: tuple[str, ...] = ()
+    text_lines: int = 0
 
     @property
     def fits(self) -> bool:
-        """True if nearly all rows are events with a measured number."""
-        measured = sum(bool(MEASURES & row.event.keys()) for row in self.rows)
-        judged = len(self.rows) + len(self.failures)
-        return bool(self.rows) and (
-            len(self.failures) <= _MOST_FAILURES * judged and measured >= judged / 2
-        )
+        """True if nearly all records are events with a measured number, or of failed requests.
+
+        Lines of text do not count against it: the log of a container has those of its start.
+        """
+        known = sum(map(_is_measured, self.rows))
+        if self.name in _UNMEASURED:
+            known = len(self.rows)
+        failures = len(self.failures) - self.text_lines
+        judged = len(self.rows) + failures
+        return bool(self.rows) and failures <= _MOST_FAILURES * judged and known >= judged / 2
 
     @property
     def fields(self) -> Counter[str]:
@@ -85,6 +100,13 @@ _SELDOM = {
 }
 
 
+def _is_measured(row: Row) -> bool:
+    event = row.event
+    # Mappings read a failure from the record, while a success may be their constant.
+    has_failed = event.get("outcome", "success") != "success" and "model" in event
+    return has_failed or bool(MEASURES & event.keys())
+
+
 def guesses(path: Path, names: Iterable[str] | None = None) -> list[Guess]:
     """Return what fits the first rows of a file, the guess that knows most first.
 
@@ -93,7 +115,7 @@ def guesses(path: Path, names: Iterable[str] | None = None) -> list[Guess]:
     fitting = []
     samples: dict[FileOptions, list[Record | RowError]] = {}
     for name in shipped_mappings() if names is None else names:
-        mapping = load_mapping(name)
+        mapping = _shipped(name)
         options = mapping.options
         # Most mappings leave the format open, so that one sample serves all of them.
         if options not in samples:
@@ -104,6 +126,18 @@ def guesses(path: Path, names: Iterable[str] | None = None) -> list[Guess]:
     return sorted(fitting, key=_knowledge, reverse=True)
 
 
+def guesses_of(records: Sequence[Record], path: Path) -> list[Guess]:
+    """Return what fits these records, from a file of that path, as `guesses` does."""
+    tried = (read_with(_shipped(name), list(records), path) for name in shipped_mappings())
+    return sorted((guess for guess in tried if guess.fits), key=_knowledge, reverse=True)
+
+
+@cache
+def _shipped(name: str) -> SqlMapping:
+    # Loading all of them takes a second, and they are needed for each way to read a file.
+    return load_mapping(name)
+
+
 def read_with(mapping: SqlMapping, sample: list[Record | RowError], path: Path) -> Guess:
     """Return the rows of a sample with this mapping."""
     records = [record for record in sample if isinstance(record, Record)]
@@ -112,7 +146,15 @@ def read_with(mapping: SqlMapping, sample: list[Record | RowError], path: Path) 
     batch = mapping.map(records, source)
     origin = Path(mapping.name)
     name = origin.stem if origin.parent == SHIPPED else mapping.name
-    return Guess(name, mapping.about, batch.rows, [*batch.failures, *errors], batch.skipped)
+    texts = {record.line for record in records if not _RECORD.match(record.content)}
+    return Guess(
+        name,
+        mapping.about,
+        batch.rows,
+        [*batch.failures, *errors],
+        batch.skipped,
+        text_lines=sum(failure.line in texts for failure in batch.failures),
+    )
 
 
 def read_sample(path: Path, mapping: SqlMapping) -> Guess:
@@ -122,12 +164,20 @@ def read_sample(path: Path, mapping: SqlMapping) -> Guess:
 
 def contract_events(path: Path) -> Guess | None:
     """Return the first lines of a file if they are events of the contract, else None."""
-    rows: list[Row] = []
-    failures: list[RowError] = []
     try:
-        lines = list(islice(read_events(path), ROWS))
+        return _contract_guess(islice(read_events(path), ROWS))
     except UnreadableFile:
         return None
+
+
+def contract_records(records: Sequence[Record]) -> Guess | None:
+    """Return records as events if they are events of the contract, else None."""
+    return _contract_guess(event_line(record.line, record.content) for record in records)
+
+
+def _contract_guess(lines: Iterable[EventLine | RowError]) -> Guess | None:
+    rows: list[Row] = []
+    failures: list[RowError] = []
     for line in lines:
         if isinstance(line, RowError):
             failures.append(line)

@@ -132,7 +132,8 @@ CREATE MACRO error_outcome(e) AS CASE
     WHEN regexp_matches(e, '(?i)cancel|generatorexit|clientdisconnect|abort') THEN 'cancelled'
     WHEN regexp_matches(e, '(?i)streamerror|incompleteread|remoteprotocol') THEN 'stream_error'
     WHEN regexp_matches(e, '(?i)bad.?request|invalid.?request|authentication|permission.?denied'
-                        || '|access.?denied|not.?found|unprocessable|content.?policy|validation')
+                        || '|access.?denied|not.?found|unprocessable|content.?policy|validation'
+                        || '|context.?length|context.?window')
         THEN 'client_error'
     ELSE 'server_error'
 END;

@@ -18,6 +18,7 @@ from streams.events.parser import UNREADABLE
 from streams.sources.conversion import excerpt
 from streams.sources.files import (
     BOM,
+    MAX_LINE_BYTES,
     CsvRows,
     RawRow,
     RowError,
@@ -58,6 +59,8 @@ def _records(path: Path, options: FileOptions) -> Iterator[Record | RowError]:
         if kind == "jsonl" and _OBJECT.match(head):
             # jq and editors break the lines of a sample, or make a list of it.
             kind = _format(head)
+        if kind == "json" and options.format is None and b"\n" not in head and _has_lines(path):
+            kind = "jsonl"
         if kind == "jsonl":
             yield from _lines(file)
             return
@@ -112,6 +115,13 @@ def _format(head: bytes) -> str:
         return "csv"
     # An object that goes on after the first line is a record itself, as are those after it.
     return "jsonl" if not newline or _is_json(line) else "documents"
+
+
+def _has_lines(path: Path) -> bool:
+    """Return whether a list of records is the first line of several: batches may be long."""
+    with open_plain(path) as file:
+        line = file.readline(MAX_LINE_BYTES)
+        return line.endswith(b"\n") and bool(file.read(_HEAD_BYTES).strip()) and _is_json(line)
 
 
 def _is_json(line: bytes) -> bool:

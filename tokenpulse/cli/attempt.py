@@ -12,12 +12,11 @@ from streams.intake.otlp.decode import FORMATS
 from streams.sources.events import EVENTS
 from streams.sources.guess import ROWS, Guess, contract_events, guesses, read_sample
 from streams.sources.reading import load_mapping
-from streams.sources.records import read_records
 from streams.sources.rows import Row
-from streams.sources.sql_mapping import FileOptions, Record
 from streams.sources.starter import starter
 from tokenpulse import span_sample
 from tokenpulse.report_tables import table
+from tokenpulse.unread_sample import check_bytes, inner_guesses, unread
 
 _SHOWN = 10  # events, and failures
 _MODEL_MAX = 40  # characters; the last part of a path is the name
@@ -31,16 +30,15 @@ def try_(file: Path, mapping: str | None) -> None:
     """Show which mapping reads a file, and ten events as they would be counted.
 
     The first 200 rows are read, and sent nowhere. For a topic, save some of its records to a file,
-    one a line; OTLP traces are recognised too. If no mapping fits, it prints one to begin with.
-    Exit status 1: none fits.
+    one a line; OTLP traces are recognised too. If no mapping fits, it says why, or prints one to
+    begin with. Exit status 1: none fits.
     """
     guess, others = _best(file, mapping)
     if guess is None:
-        records = [
-            record
-            for record in islice(read_records(file, FileOptions()), ROWS)
-            if isinstance(record, Record)
-        ]
+        records, problem = unread(file)
+        if problem is not None:
+            click.echo(f"tokenpulse: {file}: {problem}", err=True)
+            raise SystemExit(1)
         click.echo(f"{file}: no shipped mapping fits. A mapping to begin with:\n", err=True)
         click.echo(starter(records), nl=False)
         click.echo("\nSave it as my.sql and try it with --mapping my.sql", err=True)
@@ -56,10 +54,11 @@ def _best(file: Path, name: str | None) -> tuple[Guess | None, list[str]]:
     """Return the best guess and the names of other mappings that fit. Raises UnreadableFile."""
     if name is not None:
         return read_sample(file, load_mapping(name)), []
+    check_bytes(file)
     # Files that need no mapping are recognised first.
     if known := contract_events(file) or span_sample.read(file):
         return known, []
-    fitting = guesses(file)
+    fitting = guesses(file) or inner_guesses(file)
     return (fitting[0] if fitting else None), [guess.name for guess in fitting[1:]]
 
 
@@ -71,6 +70,7 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
         f"rows     {len(guess.rows)} events, {guess.skipped} left out, "
         f"{len(guess.failures)} could not be mapped (of the first {ROWS})"
     )
+    yield from (f"  {reason}" for reason in guess.reasons[:_SHOWN])
     for failure in guess.failures[:_SHOWN]:
         yield f"  line {failure.line}: {failure.problem}"
     for row in islice((row for row in guess.rows if row.problems), _SHOWN):
@@ -86,16 +86,26 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
         yield ""
         yield from table([_HEAD, *map(_cells, guess.rows[:_SHOWN])])
     yield ""
+    yield from _uses(file, guess)
+
+
+def _uses(file: Path, guess: Guess) -> Iterator[str]:
+    """Yield how to count the file, and how a topic of such records."""
+    records = str(file)
+    if guess.extraction:
+        records = f"{file.name}.jsonl"
+        yield f"records  {guess.extraction.replace('{file}', str(file))} > {records}"
     # Spans come from Kafka or over HTTP only.
     if guess.name not in FORMATS:
         option = "" if guess.name == EVENTS else f" --mapping {guess.name}"
-        yield f"replay   tokenpulse replay {file}{option}"
+        yield f"replay   tokenpulse replay {records}{option}"
     else:
         yield 'file     POST it to /v1/traces of an intake (docs/otlp.md, "A file of traces")'
     # A topic of events needs no intake.
     if guess.name != EVENTS:
         source = f"{{topic: TOPIC, format: {guess.name}}}"
-        yield f"topic    intake: {{sources: [{source}]}} (docs/intake.md)"
+        need = ", once its records are those alone" if guess.extraction else ""
+        yield f"topic    intake: {{sources: [{source}]}} (docs/intake.md){need}"
 
 
 _HEAD = ("line", "ended at", "model", "outcome", "ttft", "duration", "input", "cached", "output")

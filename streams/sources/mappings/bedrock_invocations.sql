@@ -1,12 +1,13 @@
 -- about: Amazon Bedrock: model invocation log, from S3 or CloudWatch
 --
 -- The log has no TTFT, and a duration only for Converse with its bodies logged. Input excludes the
--- cache there, and includes it here.
+-- cache there, and includes it here. Embeddings and reranking generate nothing and are left out.
 WITH calls AS (
     SELECT line, r, usage_bedrock_log(r) AS u,
            coalesce(r->>'errorCode', '') AS error
     FROM records
     WHERE coalesce(r->>'schemaType', 'ModelInvocationLog') = 'ModelInvocationLog'
+      AND NOT regexp_matches(coalesce(r->>'modelId', ''), '(?i)embed|rerank')
 )
 SELECT line,
        r->>'requestId' AS request_id,

@@ -2,7 +2,8 @@
 --
 -- `data` is an event of the contract, or has an OpenAI `usage`; id, subject and time of the
 -- envelope stand in for request_id, customer_id and ended_at. A metering event without an outcome
--- is one of a success. An id is unique only together with its source.
+-- is one of a success. An id is unique only together with its source. Events that meter the input
+-- and the output of a request apart (`type` and `tokens`) are left out: neither is a request.
 WITH envelopes AS (
     SELECT line, unnest(payloads(r)) AS e FROM records
 ), calls AS (
@@ -35,3 +36,4 @@ SELECT line,
        coalesce(d->>'reasoning_tokens', u.reasoning_tokens::VARCHAR) AS reasoning_tokens,
        d->>'trace_id' AS trace_id
 FROM calls
+WHERE coalesce(d->>'tokens', '') = '' OR coalesce(d->>'type', '') NOT IN ('input', 'output')

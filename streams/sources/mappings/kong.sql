@@ -2,7 +2,10 @@
 --
 -- Needs config.logging.log_statistics: true. Enterprise has ai.proxy, the open-source gateway
 -- ai.ai-proxy without TTFT, cached tokens and mode, and 0 for counts that it does not have.
-WITH calls AS (
+-- One entry a record, or a list of them, as http-log sends a queue.
+WITH entries AS (
+    SELECT line, unnest(payloads(r)) AS r FROM records
+), calls AS (
     SELECT line, r,
            coalesce(r->'$.ai.proxy', r->'$.ai.ai-proxy', r->'$.ai.ai-proxy-advanced') AS ai,
            ai->'usage' AS usage,
@@ -11,7 +14,7 @@ WITH calls AS (
            try_cast(r->>'$.response.status' AS INTEGER) AS status,
            try_cast(r->>'$.latencies.request' AS DOUBLE) AS duration,
            lower(coalesce(ai->>'$.cache.cache_status', '')) = 'hit' AS is_cache_hit
-    FROM records
+    FROM entries
 )
 SELECT line,
        r->>'$.request.id' AS request_id,
@@ -37,4 +40,5 @@ SELECT line,
        CASE WHEN status < 300 AND NOT is_cache_hit THEN u.reasoning_tokens END AS reasoning_tokens,
        CASE WHEN is_cache_hit THEN 'response_cache' END AS served_from
 FROM calls
-WHERE ai IS NOT NULL
+-- a request that another plugin rejected, or that met no provider, has an empty `ai`
+WHERE ai IS NOT NULL OR (json_type(r, '$.ai') = 'OBJECT' AND status >= 400)

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import time
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def event(number: int, **changes: Any) -> dict[str, Any]:
     return {**EVENT, "request_id": f"r-{number}", "ended_at": int(time.time() * 1_000), **changes}
 
 
-def cloud(data: dict[str, Any], **attributes: Any) -> dict[str, Any]:
+def cloud(data: Any, **attributes: Any) -> dict[str, Any]:
     return {"specversion": "1.0", "id": "e-1", "source": "s", "type": "t", **attributes} | {
         "data": data
     }
@@ -58,6 +59,8 @@ async def post(
         (LINES, b"\n".join(text(event(n)) for n in range(3)) + b"\n\n", 3),
         ("application/json", b"\n".join(text(event(n)) for n in range(2)), 2),
         (CLOUD, text(cloud(event(0))), 1),
+        (CLOUD, text(cloud(json.dumps(event(0)))), 1),
+        (CLOUD, text(cloud(None, data_base64=b64encode(text(event(0))).decode())), 1),
         (CLOUD_BATCH, text([cloud(event(0)), cloud(event(1))]), 2),
     ],
 )
@@ -122,11 +125,46 @@ def test_what_cannot_be_read_is_answered_with_its_status(intake: IntakeOnBroker)
             await post(client, b"{}", "text/plain"),
             await post(client, b"{}", Content_Encoding="br"),
         ]
-        assert all(content["error"] for _, content, _ in answers)
+        assert all("error" in content or content["rejected"] for _, content, _ in answers)
         return [status for status, *_ in answers]
 
     statuses = intake.run(use, max_body_bytes=4_000, max_records=10)
     assert statuses == [413, 400, 400, 400, 413, 413, 415, 415]
+
+
+def test_elements_of_an_array_that_are_no_objects_cost_only_themselves(
+    intake: IntakeOnBroker,
+) -> None:
+    body = text([event(0), None, 5, [], "x", event(1)])
+
+    async def use(client: ClientSession, _: Settings) -> tuple[int, Any]:
+        assert (await post(client, b"[1" + b",1" * 1_000_001 + b"]"))[0] == 413
+        assert (await post(client, text([event(0), *[1] * 10])))[0] == 413
+        status, content, _headers = await post(client, body)
+        return status, content
+
+    status, content = intake.run(use, max_records=10)
+    assert (status, content["accepted"], content["rejected"]) == (200, 2, 4)
+    errors = content["partial_success"]["errors"]
+    assert [(error["index"], error["reason"]) for error in errors] == [
+        (index, "bad_type") for index in (1, 2, 3, 4)
+    ]
+
+
+def test_a_token_may_name_a_mapping_that_is_also_a_profile(
+    intake: IntakeOnBroker, tmp_path: Path
+) -> None:
+    tokens = tmp_path / "tokens.yaml"
+    tokens.write_text("senders: [{token: 0123456789abcdef, tenant: gateway, source: kong}]")
+    entry = {"started_at": event(0)["ended_at"], "latencies": {"request": 5}}
+    entry |= {"response": {"status": 200}, "request": {"id": "k"}, "ai": {"proxy": {"usage": {}}}}
+
+    async def use(client: ClientSession, _: Settings) -> tuple[int, int]:
+        login = "Bearer 0123456789abcdef"
+        status, content, _headers = await post(client, text([entry]), Authorization=login)
+        return status, content["accepted"]
+
+    assert intake.run(use, tokens_file=tokens) == (200, 1)
 
 
 def test_a_body_for_the_other_path_is_answered_with_that_path(intake: IntakeOnBroker) -> None:

@@ -1,15 +1,12 @@
 """What `tokenpulse try` finds out about a file: the mapping that fits, and a draft if none does."""
 
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streams.sources import guess as guess_module
 from streams.sources.guess import contract_events, guesses, read_sample
-from streams.sources.reading import load_mapping
 from streams.sources.records import read_records
 from streams.sources.sql_mapping import FileOptions, Record, Source, SqlMapping
 from streams.sources.starter import starter
@@ -30,14 +27,6 @@ EVENT = {
     "outcome": "success",
     "duration_ms": 5,
 }
-
-load_once = cache(load_mapping)
-
-
-@pytest.fixture(autouse=True)
-def shipped_mappings_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all guesses share the mappings, as batches of the intake do: loading takes a second."""
-    monkeypatch.setattr(guess_module, "load_mapping", load_once)
 
 
 def lines(path: Path, *rows: Any) -> Path:

@@ -107,6 +107,7 @@ def test_outcomes_of_statuses_are_those_of_the_contract() -> None:
         ("AuthenticationError", "client_error"),
         ("asyncio.CancelledError", "cancelled"),
         ("Error code: 429 - slow down", "rate_limited"),
+        ("context_length_exceeded: 8192 tokens", "client_error"),
         ("504", "timeout"),
         ("strange", "server_error"),
     ],

@@ -44,6 +44,12 @@ def test_bedrock_log_excludes_the_cache_and_names_models_by_arn() -> None:
         assert event("bedrock_invocations", {**log, "errorCode": error})["outcome"] == outcome
 
 
+def test_bedrock_embeddings_are_left_out() -> None:
+    log = {"timestamp": "2026-11-20T10:00:02Z", "operation": "InvokeModel", "requestId": "b1"}
+    for model in ("amazon.titan-embed-text-v2:0", "arn:aws:bedrock:x::y/cohere.rerank-v3-5:0"):
+        assert mapped("bedrock_invocations", {**log, "modelId": model}).skipped == 1
+
+
 def test_azure_diagnostics_in_batches_of_event_hubs() -> None:
     entry = {
         "time": "2026-11-20T10:00:01.88Z",

@@ -164,6 +164,15 @@ def test_kong_enterprise_and_open_source() -> None:
     assert "output_tokens" not in plain
 
 
+def test_kong_entries_may_be_a_list_and_a_failed_one_has_an_empty_ai() -> None:
+    answered = kong({"ai-proxy": {"usage": {"prompt_tokens": 25}, "meta": {"request_model": "m"}}})
+    other_route = {**kong({}, 503), "ai": None}
+    batch = mapped("kong", [answered, kong({}, 429)], other_route, kong({}))
+    assert batch.failures == []
+    assert [row.event["outcome"] for row in batch.rows] == ["success", "rate_limited"]
+    assert batch.skipped == 2  # a route of another service has an empty `ai`, too
+
+
 @needs_payloads
 def test_kong_log_of_the_documentation_is_a_hit_of_the_response_cache() -> None:
     answer = event("kong", kong(native("kong", "ai-proxy-log-ai-part.json")["ai"]))

@@ -70,6 +70,14 @@ def test_cloudevents_of_binary_data_are_in_base64() -> None:
         assert event("cloudevents", {**envelope, "data_base64": damaged})["ended_at"] == END_MS
 
 
+def test_cloudevents_that_meter_input_and_output_apart_are_no_requests() -> None:
+    envelope = {"id": "7", "source": "gateway", "time": "2026-11-20T10:00:02Z"}
+    metered = {"model": "gpt-4", "type": "input", "tokens": "100"}
+    batch = mapped("cloudevents", {**envelope, "data": metered})
+    assert (batch.rows, batch.failures, batch.skipped) == ([], [], 1)
+    assert mapped("cloudevents", {**envelope, "data": {**metered, "type": "chat"}}).skipped == 0
+
+
 def test_langfuse_answers_of_the_api_are_lists_and_unfinished_generations_are_left_out() -> None:
     usage = {"input": 100, "output": 10, "total": 110}
     limited = langfuse({}, id="o2", level="ERROR", statusMessage="429 Too Many Requests")
