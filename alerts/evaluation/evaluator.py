@@ -182,8 +182,9 @@ _NOT_OF_ONE_EXPORTER = {"TokenpulseExportersDisagree"}
 def board_groups(policies: Sequence[Policy]) -> list[Group]:
     """Return the groups that the live board shows: about requests, and about Tokenpulse itself.
 
-    Left out are alerts for no person, those on the monitoring, which only Prometheus sees, and
-    the one on all workers: the board adds up the alerts on each partition.
+    Left out are alerts for no person, except for the one by which records that wait explain a low
+    token volume, those on the monitoring, which only Prometheus sees, and the one on all workers:
+    the board adds up the alerts on each partition.
     """
     return [
         Group(group.name, alerts)
@@ -192,7 +193,7 @@ def board_groups(policies: Sequence[Policy]) -> list[Group]:
             alerts := tuple(
                 alert
                 for alert in group.alerts
-                if alert.severity != "none"
+                if (alert.severity != "none" or alert.labels.get("explains") == "late")
                 and alert.name not in _NOT_OF_ONE_EXPORTER
                 and alert.labels.get("cause") != "workers"
             )

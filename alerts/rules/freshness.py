@@ -7,7 +7,7 @@ is current. If only some are late, missing traffic is not judged: `_late_records
 
 from collections.abc import Iterator
 
-from alerts.promql import INSTALLATION, aggregate, newest, number
+from alerts.promql import INSTALLATION, aggregate, newest, number, seconds_text
 from alerts.rules.model import Alert, page, silent, ticket
 from exporters.catalogue import pipeline as catalogue_health
 from slo.health_limits import BEHIND_AFTER_S, HALTED_MOST, STALE_AFTER_S
@@ -22,6 +22,10 @@ _KEEP_UNREAD_S = 60
 # Missing traffic is judged again once the records that waited are counted, and traffic that stopped
 # together with a worker had a minute to come back.
 _KEEP_LATE_S = 60
+# A partition catches up while its delay shrinks by this much a second, over this time: it counts
+# three seconds of traffic in each second, and only a standstill of most of the span ends that.
+_CATCHING_UP_RATE = 2
+_TREND_S = 120
 _PARTITION = ("partition",)
 _WHICH = "partition {{ $labels.partition }}"
 
@@ -116,12 +120,16 @@ def _stale() -> Iterator[Alert]:
         _KEEP_STALE_S,
         cause="checkpoint",
     )
-    # Freshness does not grow in silence, so it counts only while records are written.
+    # Freshness does not grow in silence, so it counts only while records are written. A first load
+    # of the past, and a backlog that is counted fast, need no person.
+    trend = f"deriv({catalogue_health.PARTITION_FRESHNESS.name}[{seconds_text(_TREND_S)}])"
     yield page(
         "TokenpulseDataStale",
-        f"{fresh} > {BEHIND_AFTER_S}\nand time() - {written} <= {BEHIND_AFTER_S}",
+        f"{fresh} > {BEHIND_AFTER_S}\nand time() - {written} <= {BEHIND_AFTER_S}"
+        f"\nand {aggregate('max', trend, (*INSTALLATION, *_PARTITION))} > -{_CATCHING_UP_RATE}",
         f"{_WHICH.capitalize()} is {age} behind",
-        f"The newest event of {_WHICH} was {age} old when it was exported. {part}",
+        f"The newest event of {_WHICH} was {age} old when it was exported, and the delay does not "
+        f"shrink by {_CATCHING_UP_RATE} s a second. {part}",
         f"{age} behind",
         f"at most {BEHIND_AFTER_S}s",
         15,

@@ -33,6 +33,8 @@ CUSTOMER_FLOOD = "TokenpulseCustomerFlood"
 CUSTOMER_SILENT = "TokenpulseCustomerSilent"
 BURN = "TokenpulseErrorBudgetBurn"
 MISSED = "TokenpulseObjectiveMissed"
+EXPLAINS = "TokenpulseOutageExplains"
+VOLUME_DROP = "TokenpulseTokenVolumeDrop"
 URGENCY: dict[Severity, int] = {"page": 0, "ticket": 1, "info": 2}
 
 
@@ -81,8 +83,14 @@ class ActiveAlerts:
         self.kept: list[AlertState] = []  # by `keep_firing_for` only, in the order of the rules
         self._by_objective: dict[tuple[str, str], list[AlertState]] = defaultdict(list)
         self._by_name: dict[str, list[AlertState]] = defaultdict(list)
+        states = list(states)
+        # As in Alertmanager: records that wait explain a low volume, so no person is notified.
+        is_late = any(
+            state.alert == EXPLAINS and state.rule_labels.get("explains") == "late"
+            for state in states
+        )
         for state in states:
-            if _is_noise(state):
+            if _is_noise(state) or (is_late and state.alert == VOLUME_DROP):
                 continue
             if not state.holds:
                 self.kept.append(state)

@@ -36,6 +36,7 @@ class BoardInput:
     heartbeats: Sequence[Heartbeat]
     coverage: Coverage
     lags: Mapping[int, int]  # partition -> records that wait; of live workers only
+    delays_s: Mapping[int, float]  # partition -> age of its newest event when that was first read
     minutes: Sequence[Minute]
     results: Sequence[ObjectiveResult] | None  # of error budgets; None until they are first read
     days: Mapping[Key, Sequence[DayUptime]]  # of the objectives that have a history strip

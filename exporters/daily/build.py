@@ -37,6 +37,7 @@ from exporters.daily.day.final import (
     FinalDay,
     pack_counts,
     partitions_behind,
+    partitions_waiting,
     silent_until_s,
 )
 from exporters.daily.day.history import BoardContext, DayCounts, causes_of
@@ -48,6 +49,7 @@ from exporters.daily.day.trends import HISTORY_DAYS, base_of, trends
 from exporters.daily.day.verdict import headline
 from exporters.daily.editions.build import BoardDays, EditionBuilder
 from exporters.daily.editions.periods import Period, period_at, read_period
+from exporters.formatting import minute
 from exporters.reference.customers import Customer
 from exporters.reference.prices import cache_target, load_price_book
 from exporters.windows.incremental import CUSTOMER
@@ -164,7 +166,7 @@ class DailyBoardBuilder:
                 record = await self._finalise(at, context, history, days, snapshot)
                 history[at] = counts._replace(record=record)
         days = [context.show(counts) for counts in history]
-        facts = await self._board(board, history, days, snapshot, now_s)
+        facts = await self._board(board, history, days, snapshot, context)
         if kind == "day":
             return facts
         end = 1 + next(at for at, counts in enumerate(history) if counts.day == board)
@@ -180,7 +182,11 @@ class DailyBoardBuilder:
             coverage=Coverage.of(view.meta for view in views),
             seal_after_s=self._settings.daily.seal_after_h * 3_600,
             behind=lambda until_s: partitions_behind(until_s, views, heartbeats),
+            waiting=lambda until_s: partitions_waiting(until_s, views, heartbeats),
             silent_until_s=lambda day, seal_at_s: silent_until_s(day, seal_at_s, views),
+            first_event_s=min(
+                (view.meta.since_ms / 1_000 for view in views if view.meta.since_ms), default=None
+            ),
         )
 
     async def _finalise(
@@ -299,8 +305,9 @@ class DailyBoardBuilder:
         history: Sequence[DayCounts],
         days: Sequence[Day],
         snapshot: StateSnapshot,
-        now_s: float,
+        context: BoardContext,
     ) -> DailyFacts:
+        now_s = context.now_s
         at = next(at for at, counts in enumerate(history) if counts.day == board)
         day, record = days[at], history[at].record
         targets = self._targets if record is None else record.targets
@@ -321,12 +328,19 @@ class DailyBoardBuilder:
         )
         explanation = await self._explain(at, history, days)
         risks = await self._current_risks(board, history, snapshot, now_s)
+        first_s = context.first_event_in(board)
         shown_risks = self._names.risks(risks if stored_risks is None else stored_risks)
         return DailyFacts(
             made_at_s=int(now_s),
             zone=self._settings.exporter.time_zone,
             date=board.date,
-            headline=headline(day, targets, shown_risks),
+            headline=headline(
+                day,
+                targets,
+                shown_risks,
+                part="" if first_s is None else f"From {minute(first_s, self._zone)} on: ",
+                is_read=record is not None or context.is_read(board),
+            ),
             trust=text.trust(day, now_s, self._zone, holes),
             days=tuple(days[-CLOSED_DAYS - 1 :]),
             targets=targets,

@@ -79,11 +79,16 @@ def drill_routes(source: DrillSource) -> list[web.RouteDef]:
             return _plain(404, f"no runbook {name!r}{also}")
         return web.Response(text=runbook_page(name), content_type="text/html", headers=SAFE_HEADERS)
 
+    async def list_runbooks(request: web.Request) -> web.Response:
+        # Relative, as the exporter may be below a path of a reverse proxy.
+        raise web.HTTPMovedPermanently("runbooks/")
+
     kinds = "|".join(DIMENSION_OF)
     return [
         web.get(f"/{{kind:{kinds}}}/{{name}}", show),
         web.get(f"/{{kind:{kinds}}}", show),
         web.get("/incident/{id}", incident),
+        web.get("/runbooks", list_runbooks),
         web.get("/runbooks/", runbook),
         web.get("/runbooks/{alert}", runbook),
         static_route("exporters.drill"),

@@ -201,6 +201,7 @@ class Collector:
             heartbeats=snapshot.heartbeats,
             coverage=Coverage.of(view.meta for view in snapshot.views),
             lags=lags,
+            delays_s=dict(self._freshness_s),
             minutes=self._minutes.last_hour(snapshot, now_s),
             results=results,
             alerts=self._alerts(page, results or (), now_s),

@@ -158,7 +158,9 @@ def behind() -> list[Case]:
         }
 
     return [
-        Case("catching up", True, seen(held(61), NOW)),
+        Case("as far behind as before", True, seen(held(61), NOW)),
+        Case("catching up slowly", True, seen(f"3000-{STEP_S}x{STEPS}", NOW)),
+        Case("catching up", False, seen(f"8000-{3 * STEP_S}x{STEPS}", NOW)),
         Case("fresh", False, seen(held(2), NOW)),
         Case("recovering", False, seen(then(500, 3), NOW)),
         Case("silence since then", False, seen(held(500), ago(5_000))),

@@ -23,7 +23,7 @@ from streams.simulator.scenario_store import Reading, ScenarioStore
 from streams.simulator.scenarios import KINDS, Scenario, TimelineError
 from streams.simulator.timeline import Timeline
 from tokenpulse.local.client_settings import newest_stack, settings_of_stack
-from tokenpulse.local.discovery import RunningStack
+from tokenpulse.local.discovery import RunningStack, running_stacks
 from tokenpulse.redis_call import run_with_redis
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ def _request(ctx: click.Context, url: str | None, kind: str, options: dict[str, 
         await store.remove([request.id])
         return None
 
-    settings, stack = _find_simulators(ctx, url)
+    settings, stack = _find_simulators(ctx, url, is_change=True)
     request_id = _with_store(settings, add)
     if request_id is None:
         _fail(
@@ -139,7 +139,8 @@ def _request(ctx: click.Context, url: str | None, kind: str, options: dict[str, 
         )
     if stack is not None:
         click.echo(f"  watch it  {stack.board_url}")
-    click.echo(f"  end it    tokenpulse scenario stop {request_id}")
+    at = f" --url {url}" if url else ""
+    click.echo(f"  end it    tokenpulse scenario stop {request_id}{at}")
 
 
 @scenario.command("list")
@@ -191,7 +192,7 @@ def scenario_stop(ctx: click.Context, request_id: str | None, all_: bool, url: s
             _fail(f"no simulator stopped it within {ACKNOWLEDGED_WITHIN_S:.0f} s; see its log")
         return chosen
 
-    settings, _ = _find_simulators(ctx, url)
+    settings, _ = _find_simulators(ctx, url, is_change=True)
     for stopped in _with_store(settings, stop):
         click.echo(f"{stopped}: stopped")
 
@@ -200,12 +201,21 @@ for _kind, _model in KINDS.items():
     scenario.add_command(_kind_command(_kind, _model), _kind)
 
 
-def _find_simulators(ctx: click.Context, url: str | None) -> tuple[Settings, RunningStack | None]:
-    """Return the settings to reach the simulators, and the `tokenpulse up` they belong to."""
+def _find_simulators(
+    ctx: click.Context, url: str | None, is_change: bool = False
+) -> tuple[Settings, RunningStack | None]:
+    """Return the settings to reach the simulators, and the `tokenpulse up` they belong to.
+
+    `is_change`: the command changes the traffic, so it must not guess which of several is meant.
+    """
     settings = load_settings(ctx.obj, {"redis": {"url": url}} if url else None)
     # A configured Redis wins over stacks on this machine.
     if "url" in settings.redis.model_fields_set:
-        return settings, None
+        stacks = (stack for stack in running_stacks() if stack.redis_url == settings.redis.url)
+        return settings, next(stacks, None)
+    if is_change and len(stacks_here := running_stacks()) > 1:
+        addresses = [f"--url {stack.redis_url} (board {stack.board_url})" for stack in stacks_here]
+        raise RequestError(f"{len(addresses)} stacks run; give {' or '.join(addresses)}")
     stack = newest_stack("give --url")
     if stack is None:
         raise ConfigError(

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from exporters.formatting import span
 from exporters.status_page.routes import PATH as STATUS_PATH
 from streams.config.settings import Settings
 from streams.intake.body import EVENTS_PATH
@@ -123,8 +124,8 @@ def _status_page(stack: LocalStack) -> str:
 
 
 def _past(settings: Settings) -> str:
-    minutes = settings.local.past_s / 60
-    return f", and those of the last {minutes:.0f} minutes" if minutes else ""
+    past_s = settings.local.past_s
+    return f"; those of the last {span(past_s)} are being counted" if past_s else ""
 
 
 def _command() -> str:

@@ -1,7 +1,8 @@
 """Whether the board's numbers are current and complete.
 
-Pure but for the recent totals. Whether an alert holds comes from the rules (alerts.py). As
-readiness does, the board checks itself only that a live worker owns each partition.
+Pure but for the recent totals. Whether an alert holds comes from the rules (alerts.py). The board
+itself checks only what no rule pages for: that a live worker owns each partition, as readiness
+does, and that a partition is catching up.
 """
 
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from dataclasses import dataclass
 
 from exporters import formatting as fmt
 from exporters.board.alerts import DATA_STALE, WINDOW_INCOMPLETE
-from exporters.board.facts import Freshness, Incident, State
+from exporters.board.facts import Freshness, Incident, Severity, State
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.incidents.pipeline import HALTED, partition_list, pipeline_incidents
 from exporters.board.incidents.recent_totals import RecentTotals, totals_of
 from exporters.board.input import BoardInput
+from slo.alert_state import AlertState
+from slo.health_limits import BEHIND_AFTER_S
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
 STATE_LOST = "TokenpulseStateLost"
@@ -162,7 +165,15 @@ def _broker_incidents(reading: BoardInput, silences_s: dict[int, float]) -> Iter
 
 def _delays_s(reading: BoardInput, unowned: dict[int, float | None]) -> dict[int, float]:
     """Return the partitions with a live worker that are counted too late, with their delay."""
-    return {
+    # As the rule `behind`, but whether or not the partition catches up.
+    late = {
+        view.partition: delay_s
+        for view in reading.views
+        if view.partition not in unowned
+        and (delay_s := reading.delays_s.get(view.partition, 0.0)) > BEHIND_AFTER_S
+        and reading.now_s - view.meta.written_at_ms / 1_000 <= BEHIND_AFTER_S
+    }
+    return late | {
         partition: state.value
         for state in reading.alerts.named(DATA_STALE)
         if state.rule_labels.get("cause") != "broker"
@@ -185,9 +196,15 @@ def _delay_incidents(reading: BoardInput, delays_s: dict[int, float]) -> Iterato
         )
 
 
+def _stale_alerts(reading: BoardInput) -> list[AlertState]:
+    """Return the alerts about old data: pending, firing, or kept firing."""
+    kept = [state for state in reading.alerts.kept if state.alert == DATA_STALE]
+    return [*reading.alerts.named(DATA_STALE), *kept]
+
+
 def _has_fired(reading: BoardInput) -> bool:
     """Return whether old data is alerted: the rule waits, as a worker that starts is behind."""
-    return any(state.firing_since_s for state in reading.alerts.named(DATA_STALE))
+    return any(state.firing_since_s for state in _stale_alerts(reading))
 
 
 # -- words -----------------------------------------------------------------------------------------
@@ -219,11 +236,14 @@ def _newest_event_s(reading: BoardInput) -> float | None:
 
 
 def _stale_incident(words: str, reading: BoardInput, cause: str) -> Incident:
+    alerts = _stale_alerts(reading)
+    # No rule holds for a partition that catches up.
+    severity: Severity = "page" if alerts or cause != "behind" else "info"
     return Incident(
-        "page",
+        severity,
         words,
         DATA_STALE,
         DATA_STALE,
         incident_key(DATA_STALE, cause),
-        notification_of(reading.alerts.named(DATA_STALE)),
+        notification_of(alerts),
     )

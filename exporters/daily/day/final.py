@@ -28,6 +28,7 @@ from exporters.daily.day.facts import (
     Values,
 )
 from slo.engine.maintenance import SEAL_AFTER_S
+from slo.health_limits import MANY_WAITING
 from streams.query.completeness import complete_until_s, waiting_partitions
 from streams.state.registry import OTHER
 from streams.state.tables import Table
@@ -197,6 +198,19 @@ def partitions_behind(
     reached = zip(views, complete_until_s(views, heartbeats), strict=True)
     behind = [(view.partition, at_s) for view, at_s in reached if at_s < until_s]
     return behind + [(partition, 0) for partition in waiting_partitions(views, heartbeats)]
+
+
+def partitions_waiting(
+    until_s: float, views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]
+) -> list[tuple[int, int]]:
+    """Return those of `partitions_behind` of which many records are known to wait in Kafka."""
+    # A few wait at any time.
+    ends = {heartbeat.partition: heartbeat.number("highwater") or 0 for heartbeat in heartbeats}
+    waiting = {
+        view.partition for view in views if ends.get(view.partition, 0) - view.offset > MANY_WAITING
+    }
+    behind = partitions_behind(until_s, views, heartbeats)
+    return [(partition, at_s) for partition, at_s in behind if partition in waiting]
 
 
 def silent_until_s(

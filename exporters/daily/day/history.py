@@ -9,7 +9,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from exporters.daily.day import text
-from exporters.daily.day.calendar import CalendarDay
+from exporters.daily.day.calendar import HOUR_S, CalendarDay
 from exporters.daily.day.causes import GroupTraffic, causes
 from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, add_groups, counts_of
 from exporters.daily.day.facts import (
@@ -27,6 +27,7 @@ from exporters.daily.day.stretches import StretchSums, add_up
 from exporters.daily.day.trends import Base
 from exporters.windows.counters import attempts
 from exporters.windows.incremental import FLEET, Grouping
+from slo.health_limits import BEHIND_AFTER_S
 from streams.state.coverage import Coverage
 from streams.state.registry import OTHER
 
@@ -78,9 +79,12 @@ class BoardContext:
     seal_after_s: float
     # Until an instant (Unix seconds) -> the partitions that are not read up to it.
     behind: Callable[[float], Sequence[tuple[int, int]]]
+    # As `behind`, only those of which many records are known to wait.
+    waiting: Callable[[float], Sequence[tuple[int, int]]]
     # Day and its earliest final instant -> the instant until which it waits for a later event, or
     # None if it does not wait.
     silent_until_s: Callable[[CalendarDay, float], float | None]
+    first_event_s: float | None = None  # event time of the first event ever counted
 
     def is_due(self, counts: DayCounts) -> bool:
         """Return True if the day must be finalised now."""
@@ -103,13 +107,15 @@ class BoardContext:
         note = ""
         if counts.fleet is None:
             state, note = "absent", text.GONE if self.now_s >= day.to_s else text.NEVER
-        elif state == "provisional":
+        elif state == "running":
+            note = self._waiting_note(day)
+        else:
             note = self._open_note(day)
             # A day without events is absent only once all events are read.
             if not counts.fleet and not note:
                 state = "absent"
-        if counts.fleet is not None and not complete:
-            note = text.both(self._missing_note(day), note)
+        if counts.fleet is not None:
+            note = text.both(self._known_part_note(day, complete), note)
         return Day(
             date=day.date,
             from_s=day.from_s,
@@ -134,7 +140,7 @@ class BoardContext:
             complete=complete,
             values=values_of(counts.fleet, self.targets),
             sealed_at_s=int(self.now_s),
-            note="" if complete else self._missing_note(day),
+            note=self._known_part_note(day, complete),
             attempts=counts.attempts,
         )
 
@@ -142,13 +148,38 @@ class BoardContext:
         """Return one sentence that says why a past day is not final yet; empty if it is final."""
         seal_at_s = day.to_s + self.seal_after_s
         if self.now_s < seal_at_s:
-            return text.early(seal_at_s, self.zone)
+            return self._waiting_note(day) or text.early(seal_at_s, self.zone)
         if behind := self.behind(seal_at_s):
             return text.unread_partitions(behind, self.zone)
         until_s = self.silent_until_s(day, seal_at_s)
         if until_s is not None and self.now_s < until_s:
             return text.silent(seal_at_s, until_s, self.zone)
         return ""
+
+    def is_read(self, day: CalendarDay) -> bool:
+        """Return False if events of a day, or of a running one up to now, wait to be counted."""
+        return not self._waiting_note(day)
+
+    def first_event_in(self, day: CalendarDay) -> float | None:
+        """Return the time of the first event ever if it is later in this day than its first hour.
+
+        Earlier, the day is as good as whole.
+        """
+        first_s = self.first_event_s
+        is_inside = first_s is not None and day.from_s + HOUR_S <= first_s < day.to_s
+        return first_s if is_inside else None
+
+    def _waiting_note(self, day: CalendarDay) -> str:
+        # Some records always wait, and the newest event may be some seconds old.
+        behind = self.waiting(min(day.to_s, self.now_s) - BEHIND_AFTER_S)
+        return text.unread_partitions(behind, self.zone) if behind else ""
+
+    def _known_part_note(self, day: CalendarDay, complete: bool) -> str:
+        """Return which part of a day the counts are of; empty if they are of all of it."""
+        if not complete:
+            return self._missing_note(day)
+        first_s = self.first_event_in(day)
+        return "" if first_s is None else text.first_event(first_s, self.zone)
 
     def _is_complete(self, day: CalendarDay) -> bool:
         return self.coverage.complete(day.from_s, min(day.to_s, int(self.now_s) + 1))

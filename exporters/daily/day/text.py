@@ -198,6 +198,11 @@ def missing(gaps: Sequence[Gap], since_ms: int | None, day_from_s: int, zone: Zo
     return "Incomplete: records are known to be missing."
 
 
+def first_event(first_s: float, zone: ZoneInfo) -> str:
+    """Return that a day has data from its first event on only."""
+    return f"The first event ever counted is from {minute(first_s, zone)}."
+
+
 def early(seal_at_s: float, zone: ZoneInfo) -> str:
     """Return that a day is not final because late events still count."""
     return f"Late events count until {minute(seal_at_s, zone)}."

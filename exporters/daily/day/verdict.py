@@ -110,18 +110,26 @@ def verdict(numbers: Sequence[JudgedNumber]) -> str:
 
 
 def headline(
-    day: Day, targets: BoardTargets, risks: Sequence[Risk], so_far: str = "So far: "
+    day: Day,
+    targets: BoardTargets,
+    risks: Sequence[Risk],
+    so_far: str = "So far: ",
+    part: str = "",
+    is_read: bool = True,
 ) -> str:
     """Return the result of a day, week or month in one sentence; the page's title has its name.
 
-    `so_far`: the beginning of the sentence if it is not over.
+    `so_far`: the beginning of the sentence if it is not over. `part`: the beginning if it is over
+    and has data of a part of it only. `is_read`: False if its events are not all counted yet.
     """
     if not day.values.requests and not day.values.availability_ratio.samples:
-        return "No event was counted."
+        return "No event was counted." if is_read else "No event is counted yet."
     numbers = judge(day.values, targets, risks)
     judged = [number for number in numbers if number.mark != "unknown"]
     missed = [number for number in judged if number.mark == "missed"]
-    when = so_far if day.state == "running" else ""
+    when = so_far if day.state == "running" else part
+    if not is_read and day.state != "running":
+        when = "Not all events are counted yet: "
     if not judged:
         requests = formatting.counted(day.values.requests, "request")
         return f"{when}{requests}; no target is set."

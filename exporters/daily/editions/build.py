@@ -33,7 +33,7 @@ from exporters.daily.day.trends import HISTORY_DAYS, Base
 from exporters.daily.day.verdict import headline
 from exporters.daily.editions.changes import changes_of, growth_of_period
 from exporters.daily.editions.periods import SHOWN, SPANS, Period
-from exporters.daily.editions.totals import PeriodDays, final_counts, period_day
+from exporters.daily.editions.totals import PeriodDays, bounds, final_counts, period_day
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER
 from streams.store.reader import StateSnapshot
@@ -101,11 +101,20 @@ class EditionBuilder:
         )
         over = sum(counts.day.to_s <= read.context.now_s for counts in in_period.history)
         so_far = f"{over} of {len(period.days)} days"
+        begun = sum(date.isoformat() >= read.first for date in period.days)
+        part = "" if begun == len(period.days) else f"{begun} of {len(period.days)} days: "
         return replace(
             board,
             period=period.kind,
             date=day.date,
-            headline=headline(day, board.targets, board.risks, f"So far, {so_far}: "),
+            headline=headline(
+                day,
+                board.targets,
+                board.risks,
+                f"So far, {so_far}: ",
+                f"Data of {part}" if part else "",
+                is_read=day.state == "sealed" or read.context.is_read(bounds(period, self._zone)),
+            ),
             trust=text.trust(
                 day, read.context.now_s, self._zone, noun=period.kind, progress=f" ({so_far})"
             ),
@@ -140,7 +149,13 @@ class EditionBuilder:
         for period in periods:
             begun = [date.isoformat() for date in period.days if date.isoformat() <= last]
             selected[period] = PeriodDays(
-                period, [known[date] for date in begun], [shown[date] for date in begun]
+                period,
+                [known[date] for date in begun],
+                # A day before the first event is no day without traffic.
+                [
+                    replace(shown[date], complete=shown[date].complete and date >= read.first)
+                    for date in begun
+                ],
             )
         return selected
 

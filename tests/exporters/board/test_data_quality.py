@@ -169,6 +169,30 @@ def test_a_worker_that_starts_catches_up_before_the_rule_fires(
     assert facts.state == "unknown"
 
 
+def test_a_first_load_of_the_past_catches_up_and_pages_nothing(
+    configured: Callable[..., Any],
+) -> None:
+    #  an hour of the past is counted at ten minutes of event time in five seconds
+    #       22:13 - 60 min | - 50 min | - 40 min | ... | current
+    async def use(world: World) -> list[LiveFacts]:
+        found = []
+        for step in range(7):
+            until_s = NOW_S - 3_600 + step * 600 + (5 * step if step == 6 else 0)
+            await world.writer.write(0, calm(step, until_s), NOW_S + 5 * step)
+            found.append(await world.facts(NOW_S + 5 * step))
+        return found
+
+    loading = in_world(configured(), use)
+    # The first look does not yet show how old the newest event was when it was written.
+    for facts in loading[1:-1]:
+        assert facts.headline.startswith("Catching up: partition 0 is ")
+        assert facts.freshness.catching_up
+        assert (facts.state, facts.notification) == ("unknown", "Not paged")
+        assert [(one.severity, one.alert) for one in facts.incidents] == [("info", DATA_STALE)]
+    assert [one.words for one in loading[-1].incidents] == []
+    assert loading[-1].state == "ok"
+
+
 def test_a_halted_partition_says_why_and_is_not_called_stale(
     configured: Callable[..., Any],
 ) -> None:

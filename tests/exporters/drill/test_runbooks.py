@@ -36,8 +36,14 @@ def test_the_index_lists_every_runbook() -> None:
 def test_runbooks_are_served_and_unknown_ones_get_near_names(
     configured: Callable[..., Settings],
 ) -> None:
-    paths = ["/runbooks/", "/runbooks/TokenpulseTtftHigh", "/runbooks/TokenpulseTtfHigh"]
-    index, page, unknown = answers(configured(), {0: [event(NOW_S)]}, paths)
+    paths = [
+        "/runbooks",
+        "/runbooks/",
+        "/runbooks/TokenpulseTtftHigh",
+        "/runbooks/TokenpulseTtfHigh",
+    ]
+    listed, index, page, unknown = answers(configured(), {0: [event(NOW_S)]}, paths)
+    assert listed.text == index.text
     assert (index.status, page.status, unknown.status) == (200, 200, 404)
     assert "<h1>TokenpulseTtftHigh</h1>" in page.text
     assert '<a href="TokenpulseCacheHitLow">CacheHitLow</a>' in page.text

@@ -198,6 +198,9 @@ def test_the_newest_stack_that_lives_is_meant_and_the_others_are_named(
             "redis://127.0.0.1:1001/0 (board http://127.0.0.1:1000/)"
         )
         assert failure.startswith(f"tokenpulse: Redis at 127.0.0.1:{unused_port} does not answer")
+        for change in (("outage", "--for", "5m"), ("stop", "--all")):
+            refused = run("scenario", *change)
+            assert_one_line(refused, "2 stacks run; give --url ", "--url redis://127.0.0.1:1001/0")
         chosen = run("scenario", "list", "--url", "redis://127.0.0.1:1001/0")
         assert_one_line(chosen, "Redis at 127.0.0.1:1001 does not answer")
 

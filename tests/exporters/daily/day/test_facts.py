@@ -166,6 +166,37 @@ def test_the_running_day_is_told_as_such(in_world: Callable[..., Any]) -> None:
     in_world(use)
 
 
+def test_a_backlog_is_no_day_without_traffic(in_world: Callable[..., Any]) -> None:
+    #  the worker has counted two hours of the day, and most of its records wait
+    async def use(world: World) -> None:
+        now_s = MIDNIGHT + DAY_S + 7_200
+        await world.add(0, [one for one in steady(0) if one["ended_at"] < 1e3 * (MIDNIGHT + 7_200)])
+        await world.writer.send_heartbeat(0, now_s, highwater=50_000)
+        facts = await world.builder().facts(now_s)
+        assert facts.headline.startswith("Not all events are counted yet: ")
+        assert facts.trust.startswith(
+            "Provisional: the numbers may still change; not all events are read yet: partition 0 "
+            "is read up to 2026-11-10 01:"
+        )
+        today = await world.builder().facts(now_s, "2026-11-11")
+        assert today.headline == "No event is counted yet."
+
+    in_world(use)
+
+
+def test_a_first_day_says_when_its_data_begin(in_world: Callable[..., Any]) -> None:
+    async def use(world: World) -> None:
+        late = [one for one in steady(0) if one["ended_at"] >= 1e3 * (MIDNIGHT + 72_000)]
+        await world.add(0, late)
+        facts = await world.builder().facts(MIDNIGHT + DAY_S + 7_200)
+        assert facts.headline.startswith("From 2026-11-10 20:")
+        assert "; the first event ever counted is from 2026-11-10 20:" in facts.trust
+        month = await world.builder().facts(MIDNIGHT + 30 * DAY_S, "2026-11-10", "month")
+        assert month.headline.startswith("Data of 21 of 30 days: ")
+
+    in_world(use)
+
+
 def test_the_board_is_plain_data(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         for number in range(3):
