@@ -5,6 +5,8 @@ so that each record is read at least once, whenever the process ends. A batch th
 makes the same request ids, which workers recognise.
 
     batch -> is it the next one? -> events -> delivery -> position, committed once a second
+
+A partition whose records wait for their schema is paused, and the others are read meanwhile.
 """
 
 import asyncio
@@ -49,6 +51,7 @@ class _Position:
 
     next_offset: int
     epoch: int = _NO_EPOCH
+    waits: bool = False  # for a schema; batches that were fetched before it was paused are dropped
 
 
 class SourceTopics:
@@ -67,6 +70,7 @@ class SourceTopics:
         self._converters = converters
         self._delivery, self._processor, self._metrics = delivery, processor, metrics
         self._positions: dict[TP, _Position] = {}
+        self._waiting: set[asyncio.Task[None]] = set()
         # A group of its own: its members read the sources, not the events.
         self.app = create_batch_app(
             kafka, f"{kafka.group}-intake", broker_commit_interval=COMMIT_INTERVAL_S
@@ -102,7 +106,7 @@ class SourceTopics:
         tp = TP(batch.topic, batch.partition)
         position = self._positions.get(tp)
         # Batches wait in queues: this one was fetched before a seek, or for an earlier assignment.
-        if position is None or batch.epoch != position.epoch:
+        if position is None or batch.epoch != position.epoch or position.waits:
             return
         # Faust drops queued batches in a rebalance; the next one then leaves a gap.
         if batch.fetch_offset != position.next_offset:
@@ -113,19 +117,35 @@ class SourceTopics:
         if batch.unreadable is not None:
             log.error("%s: stopped: %s", tp, batch.unreadable.why)
             return
+        self._note_lag(batch, position)
         if batch.values:
-            await self._deliver(batch, tp, position)
+            converter = self._converters[batch.topic]
+            records = _records(batch, converter)
+            try:
+                converted = await converter.convert(records, f"{batch.topic}-{batch.partition}")
+            except Unavailable as error:
+                self._start_waiting(batch, tp, position, records, error)
+                return
+            await self._deliver(batch, tp, position, records, converted)
+        self._advance(batch, position)
+
+    def _advance(self, batch: Batch, position: _Position) -> None:
         position.next_offset = batch.next_offset
-        lag = max(0, batch.readable - batch.next_offset)
+        self._note_lag(batch, position)
+
+    def _note_lag(self, batch: Batch, position: _Position) -> None:
+        lag = max(0, batch.readable - position.next_offset)
         self._metrics.lag.labels(batch.topic, str(batch.partition)).set(lag)
 
-    async def _deliver(self, batch: Batch, tp: TP, position: _Position) -> None:
+    async def _deliver(
+        self,
+        batch: Batch,
+        tp: TP,
+        position: _Position,
+        records: Sequence[Record],
+        converted: Converted,
+    ) -> None:
         """Return once the broker has all events of a batch, or the partition was given away."""
-        converter = self._converters[batch.topic]
-        records = _records(batch, converter)
-        converted = await self._convert(converter, records, tp, position)
-        if converted is None:
-            return
         place = Origin(batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
         processed = self._processor.process(converted, place)
         # After a rebalance the new owner reads the batch again, so this process gives it up.
@@ -140,27 +160,72 @@ class SourceTopics:
                 self._metrics.delay.labels(batch.topic).observe(age_s)
                 return
 
-    async def _convert(
-        self, converter: Converter, records: Sequence[Record], tp: TP, position: _Position
-    ) -> Converted | None:
-        """Return the events of records; None if the partition was given away.
+    def _start_waiting(
+        self,
+        batch: Batch,
+        tp: TP,
+        position: _Position,
+        records: Sequence[Record],
+        problem: Unavailable,
+    ) -> None:
+        """Pause a partition until the schemas of its next batch are there.
 
-        Waits if a schema is not there: without it the records cannot be judged.
+        Without them the records cannot be judged, and the other partitions need not wait.
+        """
+        position.waits = True
+        self.app.consumer.pause_partitions({tp})
+        task = asyncio.create_task(self._wait(batch, tp, position, records, problem))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _wait(
+        self,
+        batch: Batch,
+        tp: TP,
+        position: _Position,
+        records: Sequence[Record],
+        problem: Unavailable,
+    ) -> None:
+        try:
+            converted = await self._convert_later(records, tp, position, problem)
+            if converted is None:
+                return
+            await self._deliver(batch, tp, position, records, converted)
+            if self._positions.get(tp) is not position:
+                return
+            self._advance(batch, position)
+            consumer = cast(BatchConsumer, self.app.consumer)
+            self._note_seeks(await consumer.seek_to({tp: position.next_offset}))
+            position.waits = False
+            if self._positions.get(tp) is position:
+                consumer.resume_partitions({tp})
+        except Exception:
+            log.exception("%s-%d: cannot convert a batch", tp.topic, tp.partition)
+            die("an unexpected error in a source topic; the batch will be read again")
+
+    async def _convert_later(
+        self, records: Sequence[Record], tp: TP, position: _Position, problem: Unavailable
+    ) -> Converted | None:
+        """Return the events of records once their schemas are there.
+
+        None if the partition was given away.
         """
         waiting = self._metrics.waiting.labels(tp.topic, str(tp.partition))
+        converter = self._converters[tp.topic]
         pause_s, reported = RETRY_AFTER_S, ""
+        waiting.set(1)
         try:
             while self._positions.get(tp) is position:
+                # One warning for a problem that repeats with every attempt.
+                if str(problem) != reported:
+                    reported = str(problem)
+                    log.warning("%s-%d: waiting: %s", tp.topic, tp.partition, reported)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 try:
                     return await converter.convert(records, f"{tp.topic}-{tp.partition}")
                 except Unavailable as error:
-                    # One warning for a problem that repeats with every attempt.
-                    if str(error) != reported:
-                        reported = str(error)
-                        log.warning("%s-%d: waiting: %s", tp.topic, tp.partition, reported)
-                    waiting.set(1)
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    problem = error
             return None
         finally:
             waiting.set(0)
@@ -219,6 +284,8 @@ class SourceTopics:
         @app.on_before_shutdown.connect  # type: ignore[arg-type]
         async def expect_end(app: Any, *_: Any, **__: Any) -> None:
             watchdog.expect_end(ENDING_DEADLINE_S)
+            for task in self._waiting:
+                task.cancel()
 
 
 def source_converters(intake: Intake, registry: SchemaRegistry) -> dict[str, Converter]:

@@ -9,10 +9,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from streams.config.schema_registry import SchemaRegistry
+from tests.support.framed_events import event_schema, framed
 from tests.support.intake_process import IntakeProcess
 from tests.support.producers import CONFLUENT, producers_python
 from tests.support.schema_registry import Registry, schema_registry
@@ -94,3 +97,40 @@ def test_records_wait_while_the_registry_is_down(broker: Broker, registry: Regis
         registry.answers_503 = False
         wait_until(lambda: len(read(broker, kafka.topic)) >= 3, "three events", 60)
     assert read(broker, kafka.dlq_topic) == []
+
+
+def test_a_partition_that_waits_for_a_schema_holds_no_other_one(
+    broker: Broker, registry: Registry
+) -> None:
+    kafka, source = broker.new_kafka(), broker.new_topic(partitions=2)
+    known = registry.register("a", event_schema("A"))
+    late = known + 1
+    event = {**events()[0], "input_tokens": 7}
+
+    async def send(partition: int, number: int, schema: int) -> None:
+        value = framed({**event, "request_id": f"r-{partition}-{number}"}, schema)
+        async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
+            await producer.send_and_wait(source, value, partition=partition)
+
+    def ids() -> list[str]:
+        return [str(found["request_id"]) for found in read(broker, kafka.topic)]
+
+    sources = ({"topic": source, "format": "events", "encoding": "confluent_avro"},)
+    with IntakeProcess(kafka, SchemaRegistry(url=registry.url), sources=sources) as intake:
+        asyncio.run(send(0, 1, late))
+        wait_until(lambda: _waits(intake, source, 0), "partition 0 waits", 60)
+        for number in (1, 2):
+            asyncio.run(send(1, number, known))
+            wait_until(lambda n=number: f"r-1-{n}" in ids(), "partition 1 is read", 30)
+        asyncio.run(send(0, 2, known))
+        assert ids() == ["r-1-1", "r-1-2"]
+        registry.register("b", event_schema("B"))
+        wait_until(lambda: len(ids()) == 4, "partition 0 is read", 30)
+        assert not _waits(intake, source, 0)
+    assert ids() == ["r-0-1", "r-0-2", "r-1-1", "r-1-2"]
+
+
+def _waits(intake: IntakeProcess, topic: str, partition: int) -> bool:
+    name = f'waiting_for_schema{{partition="{partition}",source="{topic}"}} 1.0'
+    with urlopen(f"{intake.url}/metrics", timeout=5) as page:
+        return name in page.read().decode()

@@ -60,9 +60,11 @@ class SchemaDecoders:
         Raises Unavailable, with the fix, if there is no usable schema of this name now.
         """
         key = encoding, name
+        # Before the lock: records whose schema is known do not wait for the registry.
+        if (known := self._known(key)) is not None:
+            return known
         async with self._lock:
-            if (known := self._decoders.get(key)) is not None:
-                self._decoders.move_to_end(key)
+            if (known := self._known(key)) is not None:
                 return known
             try:
                 decode = await self._make(name, encoding)
@@ -72,6 +74,11 @@ class SchemaDecoders:
             if len(self._decoders) > self._settings.max_schemas:
                 self._decoders.popitem(last=False)
             return decode
+
+    def _known(self, key: tuple[str, SchemaName]) -> Decode | None:
+        if (known := self._decoders.get(key)) is not None:
+            self._decoders.move_to_end(key)
+        return known
 
     async def _make(self, name: SchemaName, encoding: str) -> Decode:
         make: Callable[[], Decode]

@@ -15,10 +15,13 @@ import pytest
 import redis
 from aiohttp import ClientError, ClientSession
 
+from streams.config.schema_registry import SchemaRegistry
 from streams.config.settings import Settings
 from streams.kafka.producer import EventProducer, produce
 from tests.support.event_samples import EVENT
+from tests.support.framed_events import event_schema, framed
 from tests.support.intake_process import IntakeProcess
+from tests.support.schema_registry import schema_registry
 from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.worker_process import State, WorkerProcess, report, worker_settings
 
@@ -102,34 +105,47 @@ def test_no_answered_event_is_lost(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["plain", "confluent_avro"])
 def test_no_record_of_a_source_topic_is_lost(
-    broker: Broker, redis_server: RedisServer, tmp_path: Path
+    encoding: str, broker: Broker, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     settings = worker_settings(broker, redis_server.url, partitions=2)
     kafka = settings.kafka
     source = broker.new_topic(partitions=2)
-
-    async def fill() -> None:
-        records = [(b"%d" % number, event(number)) for number in range(RECORDS)]
-        small = kafka.model_copy(update={"max_message_bytes": 20_000})
-        async with EventProducer(small, topic=source, linger_ms=0) as producer:
-            await produce(records, producer)
-
-    asyncio.run(fill())
-    intake = IntakeProcess(
-        kafka.model_copy(update={"fetch_max_partition_bytes": 65_536}),
-        sources=({"topic": source, "format": "events"},),
-    )
     dice = random.Random(3)
-    expected = {f"r-{number}" for number in range(RECORDS)}
-    with intake:
-        for _ in range(KILLS):
-            time.sleep(dice.uniform(0.1, 1.5))
-            intake.restart()
-        wait_until(
-            lambda: ids_of(log_of(broker, settings)) >= expected, "all records are events", 60
+    with schema_registry() as registry:
+        known = registry.register("a", event_schema("A"))
+        late = known + 1  # registered after the first kill: its records wait until then
+
+        def record(number: int) -> tuple[bytes, bytes]:
+            value = event(number)
+            if encoding != "plain":
+                schema = late if number > RECORDS / 2 and number % 50 == 0 else known
+                value = framed(json.loads(value), schema)
+            return b"%d" % number, value
+
+        async def fill() -> None:
+            small = kafka.model_copy(update={"max_message_bytes": 20_000})
+            async with EventProducer(small, topic=source, linger_ms=0) as producer:
+                await produce(map(record, range(RECORDS)), producer)
+
+        asyncio.run(fill())
+        intake = IntakeProcess(
+            kafka.model_copy(update={"fetch_max_partition_bytes": 65_536}),
+            SchemaRegistry(url=registry.url),
+            sources=({"topic": source, "format": "events", "encoding": encoding},),
         )
-        assert intake.stop() == 0
+        expected = {f"r-{number}" for number in range(RECORDS)}
+        with intake:
+            for kill in range(KILLS):
+                time.sleep(dice.uniform(0.1, 1.5))
+                intake.restart()
+                if kill == 0:
+                    assert registry.register("b", event_schema("B")) == late
+            wait_until(
+                lambda: ids_of(log_of(broker, settings)) >= expected, "all records are events", 60
+            )
+            assert intake.stop() == 0
     log = log_of(broker, settings)
     assert ids_of(log) == expected
     assert_each_counted_once(settings, log, tmp_path)

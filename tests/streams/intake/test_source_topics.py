@@ -21,7 +21,7 @@ from streams.kafka.fetch import Batch
 from streams.sources.sql_mapping import Record
 from tests.support.event_samples import EVENT
 
-SOURCE = TP("source", 0)
+SOURCE, OTHER = TP("source", 0), TP("source", 1)
 
 
 class HeldDelivery:
@@ -51,6 +51,7 @@ class Sources(SourceTopics):
             1_000_000,
         )
         self.sought: list[dict[TP, int]] = []
+        self.paused: set[TP] = set()
 
     async def assign(self, offset: int, epoch: int) -> None:
         async def confirm(tps: set[TP]) -> dict[TP, int]:
@@ -61,21 +62,29 @@ class Sources(SourceTopics):
             return dict.fromkeys(offsets, epoch + 1)
 
         self.app = cast(
-            Any, SimpleNamespace(consumer=SimpleNamespace(confirm=confirm, seek_to=seek_to))
+            Any,
+            SimpleNamespace(
+                consumer=SimpleNamespace(
+                    confirm=confirm,
+                    seek_to=seek_to,
+                    pause_partitions=self.paused.update,
+                    resume_partitions=self.paused.difference_update,
+                )
+            ),
         )
-        await self._load({SOURCE}, 1)
-        self._note_seeks({SOURCE: epoch})
+        await self._load({SOURCE, OTHER}, 1)
+        self._note_seeks({SOURCE: epoch, OTHER: epoch})
 
     @property
     def offset(self) -> int:
         return self._delivered_offsets()[SOURCE]
 
 
-def batch(offset: int, count: int = 2, epoch: int = 1) -> Batch:
+def batch(offset: int, count: int = 2, epoch: int = 1, tp: TP = SOURCE) -> Batch:
     value = json.dumps({**EVENT, "request_id": f"r-{offset}"}).encode()
     end = offset + count
     return Batch(
-        *(SOURCE.topic, SOURCE.partition, 1, offset, end, end + 5, end + 5),
+        *(tp.topic, tp.partition, 1, offset, end, end + 5, end + 5),
         range(offset, end),
         [0] * count,
         [value] * count,
@@ -138,7 +147,10 @@ def test_a_batch_in_transit_moves_no_offset_of_a_later_assignment() -> None:
 
 
 class LateSchema:
-    """Converts records once the test says that their schema is there."""
+    """Converts records once the test says that their schema is there.
+
+    Those of the partition OTHER need none.
+    """
 
     def __init__(self) -> None:
         self.is_there = False
@@ -146,13 +158,18 @@ class LateSchema:
 
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:
         self.attempts += 1
-        if not self.is_there:
+        if not self.is_there and origin == "source-0":
             raise Unavailable("schema id 7: answered 404")
         return await EventConverter().convert(records, origin)
 
 
-def waits(sources: Sources) -> float:
-    return float(sources.metrics.waiting.labels(*map(str, SOURCE))._value.get())
+def waits(sources: Sources, tp: TP = SOURCE) -> float:
+    return float(sources.metrics.waiting.labels(*map(str, tp))._value.get())
+
+
+async def turn() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 def test_records_wait_for_their_schema_and_none_is_lost_or_skipped(
@@ -162,31 +179,56 @@ def test_records_wait_for_their_schema_and_none_is_lost_or_skipped(
     schema = LateSchema()
 
     async def use(sources: Sources) -> None:
-        taking = asyncio.create_task(sources.take(batch(10)))
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await sources.take(batch(10))
+        await turn()
         assert schema.attempts > 2
         assert (sources.offset, sources.held.taken, waits(sources)) == (10, [], 1)
+        assert sources.paused == {SOURCE}
         assert caplog.messages == ["source-0: waiting: schema id 7: answered 404"]
+        # This batch was in a queue when the partition was paused.
+        await sources.take(batch(12))
         schema.is_there = True
-        for _ in range(10):
-            await asyncio.sleep(0)
+        await turn()
         [(events, confirmed)] = sources.held.taken
+        assert sources.paused == {SOURCE}
         confirmed.set_result(None)
-        await taking
+        await turn()
         assert (len(events), sources.offset, waits(sources)) == (2, 12, 0)
+        # The batches after it were dropped, and are read again.
+        assert (sources.sought, sources.paused) == ([{SOURCE: 12}], set())
+        taking = asyncio.create_task(sources.take(batch(12, epoch=2)))
+        await turn()
+        sources.held.taken[1][1].set_result(None)
+        await taking
+        assert sources.offset == 14
 
     run(use, schema)
+
+
+def test_a_partition_that_waits_holds_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_topics, "RETRY_AFTER_S", 0)
+
+    async def use(sources: Sources) -> None:
+        await sources.take(batch(10))
+        taking = asyncio.create_task(sources.take(batch(10, tp=OTHER)))
+        await turn()
+        [(_, confirmed)] = sources.held.taken
+        confirmed.set_result(None)
+        await taking
+        assert sources._delivered_offsets() == {SOURCE: 10, OTHER: 12}
+        assert (waits(sources), waits(sources, OTHER)) == (1, 0)
+
+    run(use, LateSchema())
 
 
 def test_a_partition_that_is_given_away_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_topics, "RETRY_AFTER_S", 0)
 
     async def use(sources: Sources) -> None:
-        taking = asyncio.create_task(sources.take(batch(10)))
-        await asyncio.sleep(0)
+        await sources.take(batch(10))
         await sources.assign(10, epoch=2)
-        await taking
+        await turn()
         assert (sources.offset, sources.held.taken, waits(sources)) == (10, [], 0)
+        assert sources.sought == []
 
     run(use, LateSchema())
