@@ -13,12 +13,15 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from streams.events.parser import UNREADABLE
+from streams.events.fields import FIELDS
+from streams.events.parser import UNREADABLE, decode_lenient
 from streams.sources.events import EVENTS
 from streams.sources.reading import load_mapping, shipped_mappings
 from streams.sources.sql_mapping import Record, Source
 
 NOT_MAPPED = "not_mapped"
+_FIELD_NAMES = frozenset(field.name for field in FIELDS)
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MAPPING_HELP = "check the record against the page of its source (docs/mappings.md)"
 # A member of each of LiteLLM's payloads, and of no event.
 _LITELLM_MARK, LITELLM = b'"litellm_call_id"', "litellm"
@@ -76,9 +79,21 @@ class EventConverter:
     """Takes records that are events already."""
 
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:
-        """Return the records as they are."""
-        values = [record.content for record in records]
+        """Return the records, without members that are no fields of an event."""
+        values = [_without_others(record.content) for record in records]
         return Converted(values, [PartPlace(index) for index in range(len(values))])
+
+
+def _without_others(record: bytes) -> bytes:
+    """Return an event without members of other names, which may hold prompts."""
+    try:
+        members = decode_lenient(_MEMBERS, record)
+    except UNREADABLE:  # judged as it is
+        return record
+    if members.keys() <= _FIELD_NAMES:
+        return record
+    fields = {name: value for name, value in members.items() if name in _FIELD_NAMES}
+    return msgspec.json.encode(fields)
 
 
 class MappingConverter:

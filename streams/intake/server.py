@@ -64,7 +64,7 @@ class InFlight:
         # Only requests for room can fail; bytes are always taken back.
         if size > 0 and self.size + size > self._max_bytes:
             raise Unavailable(
-                f"{self.size} bytes wait for Kafka (intake.max_in_flight_bytes); {_AGAIN}"
+                f"{self.size} bytes arrive or wait for Kafka (intake.max_in_flight_bytes); {_AGAIN}"
             )
         self.size += size
 
@@ -175,19 +175,27 @@ class IntakeServer:
     async def _read(self, request: web.Request, reservation: _Reservation) -> bytes:
         """Return the body as it was sent. Raises BodyError if it is too large."""
         limit = self._settings.max_body_bytes
-        declared = request.content_length or 0
-        if declared > limit:
+        if (request.content_length or 0) > limit:
             raise _too_large(limit)
-        reservation.cover(declared)
         chunks: list[bytes] = []
         size = 0
-        async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            # A body in chunks has no length in its header.
-            reservation.cover(size)
-            chunks.append(chunk)
+        try:
+            async with asyncio.timeout(self._settings.answer_timeout_s):
+                async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
+                    size += len(chunk)
+                    if size > limit:
+                        raise _too_large(limit)
+                    # What has arrived, not what the header promises: a sender that stops after
+                    # the header must not take the room of the others.
+                    reservation.cover(size)
+                    chunks.append(chunk)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"the body did not arrive within {self._settings.answer_timeout_s:g} s "
+                f"(intake.answer_timeout_s); {_AGAIN}"
+            ) from error
+        except ConnectionError as error:
+            raise BodyError(HTTPStatus.BAD_REQUEST, "the body ends too early") from error
         return b"".join(chunks)
 
     async def _wait(self, confirmed: asyncio.Future[None]) -> None:

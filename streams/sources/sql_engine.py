@@ -37,8 +37,21 @@ SETTINGS = (
     "enable_external_access=false",
     "lock_configuration=true",
 )
-# The memory limit does not see the single text that these build.
-UNBOUNDED = {"repeat": "a, b", "lpad": "a, b, c", "rpad": "a, b, c"}
+# These build one text or list as large as a number in the query: the memory limit does not see it,
+# and an interrupt does not end it. Of one or more overloads, DuckDB hides all others too.
+UNBOUNDED = {
+    "repeat": ("a, b",),
+    "lpad": ("a, b, c",),
+    "rpad": ("a, b, c",),
+    "range": ("a", "a, b", "a, b, c"),
+    "generate_series": ("a", "a, b", "a, b, c"),
+    "list_resize": ("a, b", "a, b, c"),
+    "array_resize": ("a, b", "a, b, c"),
+    "bitstring": ("a, b",),
+    "bar": ("a, b, c, d",),
+    "printf": ("a", "a, b"),
+    "format": ("a", "a, b"),
+}
 
 
 class QueryStopped(Exception):
@@ -51,11 +64,10 @@ class SqlEngine:
     def __init__(self) -> None:
         self._connection = duckdb.connect(":memory:")
         # A macro hides the built-in function of its name.
-        for name, parameters in UNBOUNDED.items():
-            self._connection.execute(
-                f"CREATE MACRO {name}({parameters}) AS "
-                f"error('{name} is not available in mappings')::VARCHAR"
-            )
+        for name, overloads in UNBOUNDED.items():
+            problem = f"error('{name} is not available in mappings')::VARCHAR"
+            macros = ", ".join(f"({parameters}) AS {problem}" for parameters in overloads)
+            self._connection.execute(f"CREATE MACRO {name}{macros}")
         # DuckDB's own functions move a local time that the clocks skip, and have other patterns.
         self._connection.create_function(
             "parse_time",

@@ -8,6 +8,7 @@ enums, and integers as numbers or as `{low, high}`.
 import base64
 import binascii
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -118,6 +119,7 @@ def read_json(body: bytes) -> list[SpanGroup]:
     A span that is not built as OTLP defines it is None in its group. Raise NotTraces if the body
     is no JSON or no traces request.
     """
+    body = body.removeprefix(BOM_UTF8)
     try:
         request = _REQUEST.decode(body)
     except msgspec.ValidationError:

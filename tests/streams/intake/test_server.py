@@ -220,6 +220,46 @@ def test_a_rejected_record_is_answered_with_its_fix_and_becomes_a_dead_letter(
     assert len({origin.offset for origin in origins}) == 2
 
 
+def test_members_of_other_names_reach_no_topic(intake: IntakeOnBroker) -> None:
+    others: dict[str, Any] = {"prompt": "Ada", "messages": [{"content": "Ada"}], "api_key": "Ada"}
+
+    async def use(client: ClientSession, settings: Settings) -> Settings:
+        body = text([event(0, **others), event(1, ended_at="yesterday", **others), event(2)])
+        status, content, _ = await post(client, body)
+        assert (status, content["accepted"], content["rejected"]) == (200, 2, 1)
+        return settings
+
+    settings = intake.run(use)
+    for topic, count in ((settings.kafka.topic, 2), (settings.kafka.dlq_topic, 1)):
+        records = [r for part in intake.broker.read(topic, count).values() for r in part]
+        assert all(b"request_id" in record.value for record in records)
+        assert "Ada" not in repr(records)
+
+
+def test_senders_that_stop_within_a_body_take_no_room_of_others(intake: IntakeOnBroker) -> None:
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        "Content-Length: 60000\r\n\r\n["
+    ).encode()
+
+    async def use(client: ClientSession, settings: Settings) -> None:
+        base = client._base_url
+        assert base is not None
+        stalled = [await asyncio.open_connection(base.host, base.port) for _ in range(8)]
+        for _reader, writer in stalled:
+            writer.write(head)
+            await writer.drain()
+        await asyncio.sleep(0.1)
+        assert (await post(client, text(event(0))))[0] == 200
+        for reader, writer in stalled:
+            answer = await reader.readuntil(b"\r\n")
+            assert answer.startswith(b"HTTP/1.1 503")
+            writer.close()
+
+    limits = {"max_body_bytes": 60_000, "max_decoded_bytes": 60_000, "max_in_flight_bytes": 100_000}
+    intake.run(use, answer_timeout_s=1, **limits)
+
+
 def test_a_sender_needs_its_token(intake: IntakeOnBroker, tokens_file: Path) -> None:
     async def use(client: ClientSession, _settings: Settings) -> str:
         for token in ("", "Bearer", "Bearer 0123456789abcdeX", "Basic 0123456789abcdef"):
@@ -259,7 +299,7 @@ def test_a_broker_that_stands_still_costs_answers_and_no_memory(
         began_s = time.monotonic()
         status, content, _ = await post(client, body)
         assert status == 503
-        assert "wait for Kafka" in content["error"]
+        assert "wait for Kafka (intake.max_in_flight_bytes)" in content["error"]
         assert time.monotonic() - began_s < settings.intake.answer_timeout_s
         released.set()
         for _ in range(100):  # the first may find the bytes of those that waited

@@ -236,6 +236,28 @@ def test_a_text_beyond_all_memory_is_refused(expression: str) -> None:
     assert "is not available" in batch.failures[0].problem
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "list_aggregate(range(2000000000), 'sum')",
+        "len(generate_series(1, 2000000000))",
+        "len(list_resize([1], 2000000000))",
+        "length(printf('%2000000000d', 1))",
+        "length(format('{:>2000000000}', 1))",
+        "length(bar(1, 0, 1, 2000000000))",
+        "bit_count(bitstring('1', 2000000000))",
+    ],
+)
+def test_a_constant_beyond_all_memory_is_not_made(expression: str) -> None:
+    try:
+        # As a constant it may be made when the mapping is loaded.
+        [failure] = mapped(with_column(f"{expression} AS input_tokens"), GOOD).failures
+        problem = failure.problem
+    except SqlMappingError as error:
+        problem = str(error)
+    assert "is not available" in problem or "No function matches" in problem
+
+
 def test_a_record_that_needs_too_much_memory_costs_itself_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
