@@ -256,8 +256,13 @@ def test_senders_that_stop_within_a_body_take_no_room_of_others(intake: IntakeOn
             assert answer.startswith(b"HTTP/1.1 503")
             writer.close()
 
-    limits = {"max_body_bytes": 60_000, "max_decoded_bytes": 60_000, "max_in_flight_bytes": 100_000}
-    intake.run(use, answer_timeout_s=1, **limits)
+    intake.run(
+        use,
+        answer_timeout_s=1,
+        max_body_bytes=60_000,
+        max_decoded_bytes=60_000,
+        max_in_flight_bytes=100_000,
+    )
 
 
 def test_a_sender_needs_its_token(intake: IntakeOnBroker, tokens_file: Path) -> None:
