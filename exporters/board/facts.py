@@ -136,6 +136,7 @@ class Incident:
     group: str = ""
     id: str = ""  # of its page; given by the log
     is_over: bool = False  # its condition ended, but its alert is kept firing
+    is_recovering: bool = False  # in the last seconds hardly any request failed
 
 
 @dataclass(frozen=True, slots=True)

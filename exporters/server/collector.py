@@ -12,8 +12,9 @@ import redis.asyncio as aioredis
 
 from exporters.board.alerts import ActiveAlerts, AlertRules, NoAlertRules, samples_for
 from exporters.board.facts import LiveFacts
-from exporters.board.incidents.failures import NEWEST_S, OUTAGE_WINDOW
+from exporters.board.incidents.failures import OUTAGE_WINDOW
 from exporters.board.incidents.log import IncidentLog
+from exporters.board.incidents.newest import NEWEST_S
 from exporters.board.input import BoardInput
 from exporters.board.live.build import LiveBoard, board_sums
 from exporters.board.objectives import HISTORY_DAYS, history_objectives

@@ -85,7 +85,7 @@ def _objective_miss(
     ratio = fmt.percent(result.status.attainment.ratio, objective.target)
     return Incident(
         "ticket",
-        f"{_objective_words(result, name_of)} is missed: {ratio} of "
+        f"{_objective_words(result, name_of)} is missed: {ratio}, target "
         f"{fmt.exact_percent(objective.target)}, so its error budget is spent.",
         MISSED,
         MISSED,

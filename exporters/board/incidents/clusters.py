@@ -24,6 +24,7 @@ from streams.state.tables import Ints
 
 EVERYWHERE = "everywhere"
 CLUSTERS_MAX = 3
+_REQUESTS = slice(len(STREAM_NAMES))  # rows of FailureCounts without the probes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,19 @@ class FailureCluster:
     stream: str | None  # one of STREAM_NAMES; None: streamed requests and others alike
     bad: int
     total: int
-    bad_elsewhere: int  # of all requests that are not in this cluster or an earlier one
+    # Of all requests that are not in this cluster or an earlier one; without probes if `stream` is
+    # given, as they are of neither kind.
+    bad_elsewhere: int
     total_elsewhere: int
 
     @property
     def place(self) -> str:
         return EVERYWHERE if self.where is None else self.where.words
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of its places; none if it is everywhere."""
+        return () if self.where is None else self.where.names
 
 
 class FailureCounts:
@@ -78,21 +86,22 @@ class FailureCounts:
         """
         bad, total = self.bad, self.total
         for at in range(CLUSTERS_MAX):
-            bad_all, total_all = int(bad.sum()), int(total.sum())
-            if bad_all < BURN_MIN_FAILURES:
+            if int(bad.sum()) < BURN_MIN_FAILURES:
                 return
             where, stream = self._localise(f"failures {at}", bad, total, allowed)
             mask = self.inside(where, stream)
             bad_inside, total_inside = int(bad[mask].sum()), int(total[mask].sum())
             if bad_inside < BURN_MIN_FAILURES or bad_inside <= allowed * total_inside:
                 return
+            compared = slice(None) if stream is None else _REQUESTS
+            bad_compared, total_compared = int(bad[compared].sum()), int(total[compared].sum())
             yield FailureCluster(
                 where,
                 stream,
                 bad_inside,
                 total_inside,
-                bad_all - bad_inside,
-                total_all - total_inside,
+                bad_compared - bad_inside,
+                total_compared - total_inside,
             )
             if where is None and stream is None:
                 return
@@ -122,6 +131,5 @@ class FailureCounts:
     def _by_stream(self, bad: Ints, total: Ints) -> dict[str, Split]:
         if not self.is_stream_known:
             return {}
-        # Without the probes in the last row.
-        requests = slice(len(STREAM_NAMES))
-        return {STREAM: Split(STREAM_NAMES, bad[requests].sum(axis=1), total[requests].sum(axis=1))}
+        split = Split(STREAM_NAMES, bad[_REQUESTS].sum(axis=1), total[_REQUESTS].sum(axis=1))
+        return {STREAM: split}

@@ -27,6 +27,7 @@ from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident, Severity
 from exporters.board.incidents.clusters import EVERYWHERE, FailureCluster, FailureCounts
 from exporters.board.incidents.localisation import STREAM_NAMES, SeriesGroups
+from exporters.board.incidents.newest import NewestFailures, Recovery
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.input import BoardInput
 from exporters.board.objectives import NameOf
@@ -39,9 +40,6 @@ from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.tables import Ints
 
 OUTAGE_WINDOW = "1m"
-NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it
-_NEWEST_MIN_REQUESTS = 20  # for their share of failures to be shown
-_NEWEST_DIFFERS = 0.1  # from the share of the minute, relative to it, to be worth its words
 _STREAMING_SHARE = 0.8  # of the failures that are broken streams, for streaming to be named
 _EXPLAINED_SHARE = 0.5  # of an alert's failures that are in a place, for it to be the same fault
 _GROUP = "failures"
@@ -68,7 +66,9 @@ _CUSTOMER_WORDS = {
 # -- availability ----------------------------------------------------------------------------------
 
 
-def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> Iterator[Incident]:
+def outages(
+    reading: BoardInput, groups: SeriesGroups, recovery: Recovery, limits: FleetTargets
+) -> Iterator[Incident]:
     """Yield the places whose failures of the last minute spend the error budget too fast.
 
     A place that explains an active outage alert is an outage. Any further place is an early sign:
@@ -102,23 +102,22 @@ def outages(reading: BoardInput, groups: SeriesGroups, limits: FleetTargets) -> 
         if not explained and limits.burn is not None and limits.burn.severity == "ticket":
             severity = "ticket"
         name = OUTAGE if explained else BURN
-        failed_share = fmt.percent(cluster.bad / cluster.total)
+        last = recovery.newest(cluster, newest, reading.now_s, reading.newest_s)
         # Streams and other requests of one place may fail for two reasons: two incidents.
         kind = (cluster.stream or "",) if cluster.place in named else ()
         named.add(cluster.place)
         yield Incident(
             severity,
-            _failure_words(cluster, _newest(cluster, reading, newest), groups, sums),
+            _failure_words(cluster, last, groups, sums),
             name,
             name,
             # One key for the outage and its early sign: the same incident.
             incident_key(_GROUP, cluster.place, *kind),
             notification_of(explained),
-            Extent(
-                cluster.bad / cluster.total, f"{failed_share} failed", cluster.bad / all_requests
-            ),
+            _extent(cluster, last, all_requests, int(newest.total.sum())),
             where=groups.where(cluster.where),
             group=_GROUP,
+            is_recovering=last is not None and last.is_recovering,
         )
     # Kept ones without failures are over (kept.py).
     holding = [alert for alert in unexplained if alert.holds]
@@ -175,44 +174,54 @@ def _outage_by_labels(alert: AlertState) -> Incident:
     )
 
 
-def _failure_words(cluster: FailureCluster, newest: str, groups: SeriesGroups, sums: Sums) -> str:
+def _extent(
+    cluster: FailureCluster, last: NewestFailures | None, requests: int, newest_requests: int
+) -> Extent:
+    """Return how bad a cluster is: in the minute or, at the begin of a fault, in the last seconds.
+
+    `requests`, `newest_requests`: of the fleet in these two.
+    """
+    share, affected = cluster.bad / cluster.total, cluster.bad / requests
+    # A minute that began before the fault dilutes it.
+    if last is not None and last.is_shown and last.share > share:
+        share, affected = last.share, max(affected, last.bad / newest_requests)
+    return Extent(share, f"{fmt.percent(share)} failed", affected)
+
+
+def _failure_words(
+    cluster: FailureCluster, last: NewestFailures | None, groups: SeriesGroups, sums: Sums
+) -> str:
     share, failed = fmt.percent(cluster.bad / cluster.total), _failed(cluster, groups, sums)
     outcomes = ", ".join(_commonest(failed))
     stream = cluster.stream
     # If all requests are streamed nothing can be compared, but only streamed answers end early.
     if stream is None and failed["stream_error"] >= _STREAMING_SHARE * failed.total():
         stream = STREAM_NAMES[0]
-    requests = fmt.counted(cluster.total, f"{_REQUESTS[cluster.stream]}request")
-    words = (
-        f"{share} of {requests} failed in the {fmt.last_window(OUTAGE_WINDOW)} ({outcomes}){newest}"
-    )
+    noun, minute = f"{_REQUESTS[cluster.stream]}request", fmt.last_window(OUTAGE_WINDOW)
+    if last is not None and last.is_shown:
+        # The present first: a minute shows a beginning and an end too late.
+        words = (
+            f"{fmt.percent(last.share)} of {fmt.counted(last.total, noun)} failed in the last "
+            f"{fmt.span(last.age_s)}, {share} of {cluster.total:,} in the {minute} ({outcomes})"
+        )
+    else:
+        words = f"{share} of {fmt.counted(cluster.total, noun)} failed in the {minute} ({outcomes})"
     kind, elsewhere = _KINDS[stream], ""
     if (cluster.where or cluster.stream) and cluster.total_elsewhere:
         share_elsewhere = fmt.percent(cluster.bad_elsewhere / cluster.total_elsewhere)
         of = "elsewhere" if cluster.where else "other requests"
         elsewhere = f"; {of} {share_elsewhere}"
+    is_recovering = last is not None and last.is_recovering
     if cluster.where is None:
-        begin = f"{fmt.capitalize(kind)}: " if kind else ""
-        return f"{begin}{words}, in all regions and models alike{elsewhere}."
-    place = f"{kind} in {cluster.where.words}" if kind else cluster.where.words
-    return f"{fmt.capitalize(place)}: {words}{elsewhere}."
-
-
-def _newest(cluster: FailureCluster, reading: BoardInput, counts: FailureCounts) -> str:
-    """Return the share of the last seconds: a minute shows a beginning and an end too late."""
-    # Without the flag, the last seconds of streamed requests cannot be told from others.
-    if cluster.stream is not None and not counts.is_stream_known:
-        return ""
-    mask = counts.inside(cluster.where, cluster.stream)
-    bad, total = int(counts.bad[mask].sum()), int(counts.total[mask].sum())
-    if total < _NEWEST_MIN_REQUESTS:
-        return ""
-    newest, minute = bad / total, cluster.bad / cluster.total
-    # About the share of the whole minute says no more.
-    if abs(newest - minute) < _NEWEST_DIFFERS * minute:
-        return ""
-    age = fmt.span(reading.now_s - reading.newest_s)
-    return f", {fmt.percent(newest)} in the last {age}"
+        place = kind or ("the service" if is_recovering else "")
+        end = f", in all regions and models alike{elsewhere}."
+    else:
+        place = f"{kind} in {cluster.where.words}" if kind else cluster.where.words
+        end = f"{elsewhere}."
+    if is_recovering:
+        are_many = stream == STREAM_NAMES[1] or (not kind and len(cluster.names) > 1)
+        place += " recover" if are_many else " recovers"
+    return f"{fmt.capitalize(place)}{': ' if place else ''}{words}{end}"
 
 
 def _failed(cluster: FailureCluster, groups: SeriesGroups, sums: Sums) -> Counter[str]:

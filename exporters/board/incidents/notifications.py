@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 from exporters import formatting as fmt
-from exporters.board.facts import Incident, Notification, PastIncident
+from exporters.board.facts import Incident, Notification, PastIncident, Severity
 from slo.alert_state import AlertState
 
 NOT_NOTIFIED = "Not paged"
 _DAY_S = 86_400.0
 _COUNTDOWN_S = 10
+_PLACES_MAX = 2  # in the banner
 _STATE_RANK = {"firing": 0, "pending": 1, "none": 2}
 
 
@@ -48,10 +49,19 @@ def notification_words(incident: Incident, now_s: float) -> str:
     return f"Would page in {ahead}" if is_page else f"Ticket in {ahead}"
 
 
+def notification_tone(incident: Incident) -> Severity:
+    """Return the severity that the notification of an incident is shown with.
+
+    If no person is notified, its colour must not say so.
+    """
+    return "info" if incident.notification.state == "none" else incident.severity
+
+
 def overall_notification(incidents: Sequence[Incident], now_s: float) -> str:
     """Return the words of the most urgent notification of all incidents, the most urgent first.
 
-    They name its alert if it is not about the first incident, which the headline describes.
+    They name its alert and places if it is not about the first incident, which the headline
+    describes: `Paging since 20:54 UTC: TokenpulseOutage (region eu-west-1, over)`.
     """
     first = min(
         (incident for incident in incidents if incident.notification.state != "none"),
@@ -65,7 +75,11 @@ def overall_notification(incidents: Sequence[Incident], now_s: float) -> str:
     if first is None:
         return NOT_NOTIFIED
     words = notification_words(first, now_s)
-    return words if first is incidents[0] or not first.alert else f"{words}: {first.alert}"
+    if first is incidents[0] or not first.alert:
+        return words
+    about = [f"{of.replace('_', ' ')} {name}" for of, name in first.where[:_PLACES_MAX]]
+    about += ["over"] if first.is_over else ["recovering"] if first.is_recovering else []
+    return f"{words}: {first.alert}" + (f" ({', '.join(about)})" if about else "")
 
 
 def past_notification(past: PastIncident) -> str:

@@ -1,8 +1,8 @@
 """The live board's facts, put together at every refresh.
 
-Pure but for the state between refreshes: the totals of the last 15 minutes, and the places of each
-series. All numbers are the sums of one window, as `tokenpulse report` gives them for the same
-stretch.
+Pure but for the state between refreshes: the totals of the last 15 minutes, the places of each
+series, and which of them recover. All numbers are the sums of one window, as `tokenpulse report`
+gives them for the same stretch.
 """
 
 import re
@@ -26,6 +26,7 @@ from exporters.board.incidents.failures import (
 from exporters.board.incidents.kept import kept_incidents
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.log import IncidentLog
+from exporters.board.incidents.newest import Recovery
 from exporters.board.incidents.notifications import overall_notification
 from exporters.board.incidents.recent_totals import RecentTotals
 from exporters.board.incidents.thresholds import threshold_incidents
@@ -57,6 +58,7 @@ class LiveBoard:
         self._targets, self.limits = targets_of(policies), FleetTargets.of(policies)
         self.incident_log: IncidentLog | None = None  # None until the stored ones are read
         self._totals, self._groups = RecentTotals(), SeriesGroups()
+        self._recovery = Recovery()
 
     def facts(self, reading: BoardInput) -> LiveFacts:
         """Return all that the board shows now."""
@@ -121,7 +123,7 @@ class LiveBoard:
                 incidents,
             ),
             freshness=quality.freshness,
-            notification=overall_notification(incidents, reading.now_s),
+            notification=self._with_names(overall_notification(incidents, reading.now_s)),
             details=request_details(reading, WINDOW),
             past_incidents=past_incidents,
             failing_customers=failing_customers(reading.windows[WINDOW][CUSTOMER]),
@@ -133,11 +135,14 @@ class LiveBoard:
     def _incidents(
         self, reading: BoardInput, statuses: Sequence[ThresholdStatus], quality: DataQuality
     ) -> tuple[Incident, ...]:
-        """Return the most urgent first; of equally urgent ones those of the data first."""
+        """Return the most urgent first; of equally urgent ones those that recover last.
+
+        Of those that do not recover, the incidents of the data come first.
+        """
         incidents = list(quality.incidents)
         # If no partition is counted, the traffic is unknown and its alerts describe the past.
         if not quality.blind:
-            incidents += outages(reading, self._groups, self.limits)
+            incidents += outages(reading, self._groups, self._recovery, self.limits)
             incidents += denial_incidents(reading, str)
             incidents += customer_incidents(reading, str)
             about_thresholds = list(threshold_incidents(statuses, reading, self._groups, str))
@@ -145,7 +150,12 @@ class LiveBoard:
             incidents += about_thresholds
             incidents += budget_incidents(reading, str)
             incidents += other_incidents(reading, incidents)
-        return tuple(sorted(incidents, key=lambda incident: URGENCY[incident.severity]))
+        return tuple(
+            sorted(
+                incidents,
+                key=lambda incident: (URGENCY[incident.severity], incident.is_recovering),
+            )
+        )
 
 
 def board_sums(policies: Sequence[Policy], rules: AlertRules) -> dict[str, set[str]]:

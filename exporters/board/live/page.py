@@ -25,6 +25,7 @@ from exporters.board.facts import (
     TileValue,
 )
 from exporters.board.incidents.notifications import (
+    notification_tone,
     notification_words,
     past_notification,
     since_text,
@@ -286,6 +287,7 @@ TEMPLATE_GLOBALS: Mapping[str, object] = {
     "strip_summary": strip_summary,
     "is_weak": is_weak,
     "place_address": place_address,
+    "notification_tone": notification_tone,
     "notification_words": notification_words,
     "past_notification": past_notification,
     "since_text": since_text,

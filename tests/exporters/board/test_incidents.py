@@ -10,7 +10,7 @@ from slo.alert_state import AlertState
 from streams.events.decoder import ELIGIBLE
 from tests.support.exporter_state import NOW_S
 from tests.support.live_board import FixedRules, facts_of, facts_with
-from tests.support.live_facts import failing, told, traffic
+from tests.support.live_facts import World, failing, in_world, told, traffic
 
 
 def share_failed(events: list[dict[str, Any]], from_s: int, **place: Any) -> tuple[float, int]:
@@ -49,10 +49,15 @@ def test_an_outage_is_told_with_its_place_its_share_and_how_it_is_elsewhere(
     facts = facts_of(configured(), events[::2], events[1::2])
     first = facts.incidents[0]
     share, requests = share_failed(events, NOW_S - 55, **place)
+    _, newest = share_failed(events, NOW_S - 15, **place)
     assert first.words == (
-        f"{words}{share:.1f} % of {requests} requests failed in the last minute (server_error), "
-        "100 % in the last 15 s; elsewhere 0 %."
+        f"{words}100 % of {newest} requests failed in the last 15 s, {share:.1f} % of {requests} "
+        "in the last minute (server_error); elsewhere 0 %."
     )
+    # Neither the peak nor the affected share is diluted by the time before the fault.
+    assert first.peak == "100 % failed"
+    everywhere = share_failed(events, NOW_S - 15)[1]
+    assert first.affected_ratio == pytest.approx(newest / everywhere)
     assert (first.severity, first.alert) == ("page", alert)
     outages = [one for one in facts.incidents if one.alert == "TokenpulseOutage"]
     assert len(outages) == (alert == "TokenpulseOutage")
@@ -71,9 +76,10 @@ def test_five_seconds_of_an_outage_are_enough(configured: Callable[..., Any]) ->
     first = facts_of(settings, events).incidents[0]
     share, requests = share_failed(events, NOW_S - 55, region="eu-west-1")
     assert 5 < share < 15  # of the minute, as the rest of it was fine
-    assert first.words.startswith(f"Region eu-west-1: {share:.1f} % of {requests} requests failed")
-    newest, _ = share_failed(events, NOW_S - 15, region="eu-west-1")
-    assert f", {newest:.1f} % in the last 15 s;" in first.words
+    assert f", {share:.1f} % of {requests} in the last minute (" in first.words
+    newest, count = share_failed(events, NOW_S - 15, region="eu-west-1")
+    begin = f"Region eu-west-1: {newest:.1f} % of {count} requests failed in the last 15 s, "
+    assert first.words.startswith(begin)
     assert (first.severity, first.alert) == ("page", "TokenpulseErrorBudgetBurn")
 
 
@@ -86,7 +92,62 @@ def test_an_outage_that_ended_says_that_it_is_over_just_now(configured: Callable
         return {"outcome": "server_error"} if down else {}
 
     facts = facts_of(configured(), traffic(4, 20, NOW_S - 600, NOW_S, ended))
-    assert ", 0 % in the last 15 s; elsewhere 0 %." in facts.incidents[0].words
+    assert facts.incidents[0].words.startswith("Region eu-west-1 recovers: 0 % of ")
+    assert facts.incidents[0].peak != "0 % failed"
+
+
+def test_what_fails_now_is_before_what_recovers(configured: Callable[..., Any]) -> None:
+    #  eu-west-1  x x x x x x x . . .      of all its requests
+    #  haiku      . . . . . . . . x x
+    region = failing(NOW_S - 60, region="eu-west-1")
+    model = failing(NOW_S - 15, share=0.5, model="haiku")
+
+    def change(one: dict[str, Any]) -> dict[str, str]:
+        return model(one) | (region(one) if one["ended_at"] < (NOW_S - 20) * 1_000 else {})
+
+    facts = facts_of(configured(), traffic(4, 60, NOW_S - 600, NOW_S, change))
+    first, second = (one.words for one in facts.incidents if one.key.startswith("failures"))
+    assert first.startswith("Model haiku: ")
+    assert second.startswith("Region eu-west-1 recovers: ")
+    assert facts.headline.startswith(first)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rate_that_does_not_change_never_recovers(
+    configured: Callable[..., Any], seed: int
+) -> None:
+    change = failing(NOW_S - 600, share=0.04)
+    facts = facts_of(configured(), traffic(seed, 40, NOW_S - 600, NOW_S, change))
+    (incident,) = (one for one in facts.incidents if one.key.startswith("failures"))
+    assert "recovers" not in incident.words
+
+
+def test_a_recovery_is_said_until_the_failures_have_left_the_minute(
+    configured: Callable[..., Any],
+) -> None:
+    #  eu-west-1: all fail | fine from here on: few failures are left, and prove less and less
+    change, end_ms = failing(0, region="eu-west-1"), (NOW_S - 65) * 1_000
+    events = traffic(
+        4, 8, NOW_S - 600, NOW_S, lambda one: change(one) if one["ended_at"] < end_ms else {}
+    )
+
+    async def use(world: World) -> list[str]:
+        said, at_s = [], NOW_S - 600
+        for until_s in range(NOW_S - 60, NOW_S, 5):
+            new = [one for one in events if at_s * 1_000 <= one["ended_at"] < until_s * 1_000]
+            await world.writer.write(0, new, until_s)
+            at_s = until_s
+            said += [
+                one.words.split(":")[0]
+                for one in (await world.facts(until_s)).incidents
+                if one.key.startswith("failures") and not one.is_over
+            ]
+        return said
+
+    said = in_world(configured(), use)
+    assert len(said) >= 8
+    recovering = said.index("Region eu-west-1 recovers")
+    assert set(said[recovering:]) == {"Region eu-west-1 recovers"}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +174,7 @@ def test_the_last_seconds_are_left_out_if_they_are_like_the_minute(
 def test_failures_everywhere_blame_no_place(configured: Callable[..., Any]) -> None:
     change = failing(NOW_S - 40, share=0.3, outcome="overloaded")
     facts = facts_of(configured(), traffic(5, 20, NOW_S - 600, NOW_S, change))
-    assert "(overloaded), 3" in facts.incidents[0].words
+    assert "(overloaded), in all" in facts.incidents[0].words
     assert facts.incidents[0].words.endswith(" in all regions and models alike.")
 
 

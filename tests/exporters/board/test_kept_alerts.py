@@ -146,4 +146,5 @@ def test_a_notification_that_is_not_about_the_headline_names_its_alert(
     events = traffic(3, 10, NOW_S - 300, NOW_S, fail)
     facts = facts_with(configured(), FixedRules([KEPT]), events)
     assert facts.headline.startswith("Region us-east-1: ")
-    assert facts.notification == "Paging since 22:08 UTC: TokenpulseOutage"
+    about = "TokenpulseOutage (region eu-west-1, over)"
+    assert facts.notification == f"Paging since 22:08 UTC: {about}"

@@ -209,7 +209,7 @@ def test_the_banner_says_since_when_and_how_much_is_affected() -> None:
     facts = dataclasses.replace(
         WELL, headline=f"{incident.words} And 1 more.", incidents=(incident,)
     )
-    since = f"Since {since_text(WELL.made_at_s - 65, WELL.made_at_s)} , for 1 min 5 s"
+    since = f"seen since {since_text(WELL.made_at_s - 65, WELL.made_at_s)} , for 1 min 5 s"
     assert f"{since} · 10.4 % of the fleet affected" in shown_text(
         fragments(state(facts))["status"]
     )

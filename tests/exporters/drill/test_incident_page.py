@@ -81,7 +81,7 @@ def test_a_page_has_the_times_the_peak_the_places_and_the_runbook(
         "Start": "2023-11-14 22:13:15 UTC",
         "End": "2023-11-14 22:13:25 UTC",
         "Duration": "10 s",
-        "Peak": past.peak,
+        "At worst": past.peak,
         "Affected": terms(page)["Affected"],
     }
     assert re.fullmatch(r"3\d(\.\d)? % of the fleet", terms(page)["Affected"])
