@@ -7,7 +7,7 @@ from dataclasses import replace
 import bcrypt
 import pytest
 
-from exporters.board.facts import Incident, LiveFacts, PastIncident
+from exporters.board.facts import Incident, LiveFacts, Notification, PastIncident
 from exporters.board.live import routes
 from exporters.formatting import unbroken
 from tests.support.board_browser import LOOKS, PHONE, Source, is_live, opened, served, text_of
@@ -55,6 +55,45 @@ def test_the_worst_ten_places_fit_on_the_screen_of_an_operator() -> None:
             )
             assert max(bottoms.values()) <= 900, bottoms
             assert await cut_tables(page) == []
+
+    asyncio.run(check())
+
+
+def test_three_incidents_are_whole_on_the_screen_of_an_operator() -> None:
+    #  with the longest words that faults in the simulated traffic had
+    words = (
+        "Model aurora-4-code: 44.4 % of 126 requests failed in the last 11 s, 24.2 % of 521 in the "
+        "last minute (server_error); elsewhere 0.12 %.",
+        "Objective uptime burns its error budget at 14.6× the sustainable rate over the last hour "
+        "(a page above 14.4×; 1 h window, 43 min of data): 61.2 % of it is left.",
+        "Region eu-west-1 recovers: 6.6 % of 91 requests failed in the last 11 s, 42 % of 396 in "
+        "the last minute (server_error); elsewhere 3.6 %.",
+    )
+    incidents = tuple(
+        Incident(
+            "page",
+            text,
+            "TokenpulseErrorBudgetBurn",
+            "TokenpulseErrorBudgetBurn",
+            notification=Notification("firing", WELL.made_at_s - 100),
+            since_s=WELL.made_at_s - 149,
+            peak="burned 14.6× too fast",
+            affected_ratio=0.162,
+            id=f"incident-{at}",
+        )
+        for at, text in enumerate(words)
+    )
+
+    async def check() -> None:
+        facts = replace(WITH_INCIDENTS, incidents=incidents)
+        async with opened(facts, width=1440, height=900) as (page, _):
+            hidden = await page.evaluate(
+                """(() => {
+                  const list = document.querySelector('.incidents');
+                  return list.scrollHeight - list.clientHeight;
+                })()"""
+            )
+            assert hidden == 0
 
     asyncio.run(check())
 
