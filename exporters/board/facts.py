@@ -201,6 +201,15 @@ class RequestDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class CustomerFailures:
+    """The failures of one customer in the last minute."""
+
+    customer: str  # token, as in the address of its page
+    name: str  # of the directory; without one the token
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class LiveFacts:
     """All that the live board shows."""
 
@@ -226,7 +235,8 @@ class LiveFacts:
     notification: str = "Not paged"  # in words: the most urgent of all incidents
     details: RequestDetails | None = None  # None if no event of the window has such fields
     past_incidents: tuple[PastIncident, ...] = ()  # of the last 24 hours, the newest first
-    failing_customers: int = 0  # customers with a failure in the window
+    failing_customers: int = 0  # customers with a failure in the last minute
+    worst_customers: tuple[CustomerFailures, ...] = ()  # those with the most failures
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
 """The parts of a place and their failures: its models, regions, customers and so on.
 
-Pure. Customers are counted by model only, so a region has no customers, and a customer has models.
+Pure. Customers are counted by model only, so a region has no customers of its own, and a customer
+has models.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from exporters.drill.place import Place, name_mask
+from exporters.board.facts import Where, names_by_dimension
+from exporters.drill.place import name_mask
 from exporters.drill.steps import RangeHistory
 from exporters.place_links import DIMENSION_OF
 from exporters.windows.incremental import CUSTOMER
@@ -46,51 +48,60 @@ class Parts:
     failing: int  # those with a failure
     failed: int  # failures of all parts
     is_partial: bool = False  # rows of customers with few requests are missing
+    is_everywhere: bool = False  # requests in other regions, channels and tiers are counted too
 
 
-def parts_of(history: RangeHistory, place: Place) -> tuple[Parts, ...]:
-    """Return the parts of a place in the range, without kinds of which it has only one."""
+def parts_of(
+    history: RangeHistory,
+    where: Where,
+    from_s: float = 0,
+    to_s: float = float("inf"),
+    is_incident: bool = False,
+) -> tuple[Parts, ...]:
+    """Return the parts of some places in the steps that touch [from_s, to_s].
+
+    Without kinds of which there is only one. `is_incident`: also the customers of a region, channel
+    or tier, with their requests everywhere, as customers are not counted by these.
+    """
+    names = names_by_dimension(where)
+    steps = [step for step in history.steps if step.end_s > from_s and step.start_s <= to_s]
     made = []
-    if place.dimension != CUSTOMER:
-        names = [name[: len(SERIES_DIMENSIONS)] for name in history.series]
-        sums = _sums(
-            names,
-            SERIES_DIMENSIONS.index(place.dimension),
-            place.name,
-            ((step.series, True) for step in history.steps),
-        )
+    if CUSTOMER not in names:
+        series = [name[: len(SERIES_DIMENSIONS)] for name in history.series]
+        sums = _sums(series, SERIES_DIMENSIONS, names, ((step.series, True) for step in steps))
         made += [
-            _by_name(kind, [name[at] for name in names], sums)
+            _by_name(kind, [name[at] for name in series], sums)
             for at, dimension in enumerate(SERIES_DIMENSIONS)
             for kind in DIMENSION_OF
-            if DIMENSION_OF[kind] == dimension != place.dimension
+            if DIMENSION_OF[kind] == dimension and dimension not in names
         ]
-    if place.dimension in _CUSTOMER_DIMENSIONS:
-        at = _CUSTOMER_DIMENSIONS.index(place.dimension)
-        sums = _sums(
-            history.customers,
-            at,
-            place.name,
-            ((step.customers, False) for step in history.steps),
-        )
-        other = _CUSTOMER_DIMENSIONS[1 - at]
-        parts = _by_name(other, [name[1 - at] for name in history.customers], sums)
-        is_partial = other == CUSTOMER and any(
-            step.exact_customers is not None for step in history.steps
-        )
-        made.append(replace(parts, is_partial=is_partial))
+    is_everywhere = not names.keys() <= set(_CUSTOMER_DIMENSIONS)
+    if names.keys() != set(_CUSTOMER_DIMENSIONS) and (is_incident or not is_everywhere):
+        tables = ((step.customers, False) for step in steps)
+        sums = _sums(history.customers, _CUSTOMER_DIMENSIONS, names, tables)
+        kind = "model" if CUSTOMER in names else CUSTOMER
+        at = _CUSTOMER_DIMENSIONS.index(kind)
+        parts = _by_name(kind, [name[at] for name in history.customers], sums)
+        is_partial = kind == CUSTOMER and any(step.exact_customers is not None for step in steps)
+        made.append(replace(parts, is_partial=is_partial, is_everywhere=is_everywhere))
     # The only part would repeat the numbers of the place itself.
     return tuple(parts for parts in made if parts.count > 1)
 
 
 def _sums(
-    names: Sequence[Sequence[str]], at: int, name: str, tables: Iterable[tuple[Table, bool]]
+    names: Sequence[Sequence[str]],
+    dimensions: Sequence[str],
+    chosen_names: Mapping[str, set[str]],
+    tables: Iterable[tuple[Table, bool]],
 ) -> Ints:
-    """Return an array (name, [requests, eligible, failed]) of the rows whose place `at` is `name`.
+    """Return an array (name, [requests, eligible, failed]) of the rows inside some places.
 
-    `tables`: of the steps, each with whether it has probes.
+    `dimensions`: of the names. `tables`: of the steps, each with whether it has probes.
     """
-    mask = name_mask([row[at] for row in names], {name})
+    mask = np.ones(len(names), np.bool_)
+    for at, dimension in enumerate(dimensions):
+        if dimension in chosen_names:
+            mask &= name_mask([row[at] for row in names], chosen_names[dimension])
     sums = np.zeros((len(names), 3), np.int64)
     for table, has_probes in tables:
         known = table.keys < len(mask)  # names that are newer than this history are left out

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from jinja2 import Environment
 
 from exporters import formatting as fmt
+from exporters.board.alerts import CLIENT_ERRORS, OUTAGE, RATE_LIMITED
 from exporters.board.facts import (
     BreakdownRow,
     Incident,
@@ -19,14 +20,20 @@ from exporters.board.facts import (
     LiveState,
     ObjectiveRow,
     PastIncident,
+    Severity,
+    names_by_dimension,
 )
-from exporters.board.incidents.notifications import notification_words, past_notification
+from exporters.board.incidents.notifications import (
+    notification_tone,
+    notification_words,
+    past_notification,
+)
 from exporters.board.live.banner import with_incident_states
 from exporters.board.live.page import TEMPLATE_GLOBALS, KeyedIncident, with_keys
 from exporters.drill.affected import Parts
 from exporters.drill.heatmap import heatmaps
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
-from exporters.drill.ranges import RANGES
+from exporters.drill.ranges import DEFAULT_RANGE, RANGES
 from exporters.drill.runbooks import INDEX, runbook_html
 from exporters.drill.slowest import SlowRequest
 from exporters.place_links import DIMENSION_OF, OTHERS, place_address
@@ -41,6 +48,9 @@ KIND_WORDS: Mapping[str, str] = {
     "tier": "Service tier",
     "customer": "Customer",
 }
+# Steps of the command, and the age in seconds up to which the state has them for certain.
+_REPORT_STEPS = ((10, "10s", 800.0), (60, "1m", 10_000.0), (600, "10m", float("inf")))
+_SILENCED_BY_PLACE = {OUTAGE, RATE_LIMITED, CLIENT_ERRORS}
 _KIND_OF = {dimension: kind for kind, dimension in DIMENSION_OF.items()}
 NEAR_MAX = 5
 
@@ -108,6 +118,7 @@ class IncidentView:
     history: PlaceHistory | None  # None before the first reading
     charts: Sequence[Chart]
     name_of: Callable[[str], str] = str  # token of a customer -> its name
+    parts: Sequence[Parts] = ()
 
     @property
     def start_s(self) -> float:
@@ -120,6 +131,44 @@ class IncidentView:
     def end_s(self) -> float | None:
         """Return when it ended; None while it lasts."""
         return self.incident.end_s if isinstance(self.incident, PastIncident) else None
+
+    @property
+    def tone(self) -> Severity:
+        """Return the severity that `notified` is shown with."""
+        if isinstance(self.incident, PastIncident):
+            return "info" if self.incident.firing_since_s is None else self.incident.severity
+        return notification_tone(self.incident)
+
+    @property
+    def report_command(self) -> str:
+        """Return the command that prints the numbers of its time, by its kind of place."""
+        known = [dimension for dimension, _ in self.incident.where if dimension in _KIND_OF]
+        by = ",".join(dict.fromkeys(known)) or "model,region"
+        age_s = self.made_at_s - self.start_s
+        step_s, step = next((s, words) for s, words, kept_s in _REPORT_STEPS if age_s < kept_s)
+        begin = fmt.rfc3339(self.start_s - self.start_s % step_s)
+        until = ""
+        if self.end_s is not None:
+            until = f" --to {fmt.rfc3339(self.end_s - self.end_s % step_s + step_s)}"
+        return f"tokenpulse report --from {begin}{until} --step {step} --by {by}"
+
+    @property
+    def silence_command(self) -> str | None:
+        """Return the command that silences its alert in its place; None if that needs more labels.
+
+        Alerts about objectives have them, and labels of customers may be names.
+        """
+        incident = self.incident
+        if incident.alert not in _SILENCED_BY_PLACE or self.end_s is not None:
+            return None
+        names = names_by_dimension(incident.where)
+        if not names or any(len(each) > 1 for each in names.values()):
+            return None
+        if not names.keys() <= {"model", "region"}:
+            return None
+        labels = " ".join(f'{label}="{name}"' for label, name in incident.where)
+        comment = "--comment='why, and who works on it'"
+        return f"amtool silence add --duration=1h {comment} alertname={incident.alert} {labels}"
 
     @property
     def notified(self) -> str:
@@ -160,6 +209,7 @@ def incident_page(view: IncidentView) -> str:
     return _ENVIRONMENT.get_template("incident.html").render(
         view=view,
         history=view.history,
+        range_name=DEFAULT_RANGE if view.history is None else view.history.range.name,
         band=(view.start_s, view.end_s or view.made_at_s),
         base="../",
         runbooks_url=_runbooks_url(view.live),
@@ -182,7 +232,7 @@ def runbook_page(name: str) -> str:
     )
 
 
-def part_name(view: PlaceView, parts: Parts, name: str) -> str:
+def part_name(view: PlaceView | IncidentView, parts: Parts, name: str) -> str:
     """Return the name of a part of a place, of a customer that of the directory."""
     return view.name_of(name) if parts.kind == "customer" else shown_name(name)
 

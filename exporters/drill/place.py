@@ -250,8 +250,13 @@ class ChartTargets:
     tpot_p95_s: float | None = None
 
 
-def charts(history: PlaceHistory, targets: ChartTargets) -> tuple[Chart, ...]:
-    """Return the charts of a place; those of latencies not for customers, as they have none."""
+def charts(
+    history: PlaceHistory, targets: ChartTargets, first: str | None = None
+) -> tuple[Chart, ...]:
+    """Return the charts of a place; those of latencies not for customers, as they have none.
+
+    `first`: the key of the chart that comes before all others.
+    """
     steps = history.steps
     measured = [step.measured for step in steps]
     # Of the whole range, so that a line is there in every step and keeps its colour.
@@ -309,7 +314,8 @@ def charts(history: PlaceHistory, targets: ChartTargets) -> tuple[Chart, ...]:
         ),
     ]
     # Without a failure the chart of outcomes has no line, and would be an empty frame.
-    return tuple(chart for chart in made if chart.lines)
+    shown = [chart for chart in made if chart.lines]
+    return tuple(sorted(shown, key=lambda chart: chart.key != first))
 
 
 def _latency_chart(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
+from exporters.board.alerts import CLIENT_ERRORS, CUSTOMER_FLOOD, CUSTOMER_SILENT, RATE_LIMITED
 from exporters.board.facts import Incident, LiveFacts, LiveState, PastIncident
 from exporters.drill.affected import parts_of
 from exporters.drill.current import CurrentWindow
@@ -39,6 +40,20 @@ from exporters.static_files import SAFE_HEADERS, static_route
 from streams.events.fields import OTHER
 
 MARGIN_MIN_S = 300.0  # of the charts of an incident, before and after it
+# Alert -> the chart that shows it best, which is the first on the page of its incident.
+_CHART_OF = {
+    "TokenpulseCacheHitLow": "cache",
+    "TokenpulseCachedTokensUnreported": "cache",
+    "TokenpulseTtftHigh": "ttft",
+    "TokenpulseModelSlowInRegion": "ttft",
+    "TokenpulseTpotHigh": "tpot",
+    "TokenpulseDurationHigh": "duration",
+    "TokenpulseTokenVolumeDrop": "tokens",
+    CUSTOMER_FLOOD: "requests",
+    CUSTOMER_SILENT: "requests",
+    CLIENT_ERRORS: "outcomes",
+    RATE_LIMITED: "outcomes",
+}
 _FRESH = {**SAFE_HEADERS, "Cache-Control": "no-store"}
 
 
@@ -116,7 +131,7 @@ def _answer(source: DrillSource, place: Place, chart_range: ChartRange, base: st
         now,
         of_place,
         () if of_place is None else charts(of_place, targets),
-        () if history is None else parts_of(history, place),
+        () if history is None else parts_of(history, place.where),
         source.name_of,
         ()
         if history is None
@@ -153,7 +168,12 @@ def _incident(source: DrillSource, incident_id: str) -> web.Response:
     if history is not None:
         places = tuple(pair for pair in incident.where if pair[0] in DIMENSION_OF.values())
         past = place_history(history, places, from_s, to_s)
-        view = replace(view, history=past, charts=charts(past, _targets(facts)))
+        view = replace(
+            view,
+            history=past,
+            charts=charts(past, _targets(facts), _CHART_OF.get(incident.alert or "")),
+            parts=parts_of(history, places, view.start_s, end_s, is_incident=True),
+        )
     return web.Response(text=incident_page(view), content_type="text/html", headers=_FRESH)
 
 

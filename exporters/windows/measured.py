@@ -210,8 +210,24 @@ def _eligible(sums: Sums, groups: int, first: int) -> tuple[Ints, Ints]:
 
 def failing_customers(sums: Sums) -> int:
     """Return the number of customers with a failure; `sums`: of the scope customer."""
+    return int((_failed(sums) > 0).sum())
+
+
+def most_failures(sums: Sums, most: int) -> list[tuple[int, int]]:
+    """Return the customers with the most failures, as (group, failures), the worst first.
+
+    `sums`: of the scope customer. `most`: how many at most.
+    """
+    failed = _failed(sums)
+    # Stable, so that equal ones do not change places at each refresh.
+    worst = np.argsort(-failed, kind="stable")[:most]
+    return [(int(sums.counts.keys[at]), int(failed[at])) for at in worst.tolist() if failed[at]]
+
+
+def _failed(sums: Sums) -> Ints:
     rows = sums.counts.values
-    return int((rows[:, ELIGIBLE_AT].sum(axis=1) > rows[:, SUCCESS_AT]).sum())
+    failed: Ints = rows[:, ELIGIBLE_AT].sum(axis=1) - rows[:, SUCCESS_AT]
+    return failed
 
 
 def stream_failures(sums: Sums, groups: int) -> tuple[Ints, Ints] | None:

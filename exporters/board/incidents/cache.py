@@ -19,6 +19,7 @@ from exporters import formatting as fmt
 from exporters.board.facts import Extent, Incident, Severity
 from exporters.board.incidents.clusters import EVERYWHERE
 from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.floods import Flood
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.notifications import incident_key
 from exporters.board.input import BoardInput
@@ -79,6 +80,19 @@ class _CacheMinute:
         """Return the usual share, for the mix of the last minute."""
         return int(self.expected[inside].sum()) / max(int(self.tokens[inside].sum()), 1)
 
+    def is_explained(self, inside: npt.NDArray[np.bool_], flooding: Sequence[Flood]) -> bool:
+        """Return whether these places read nearly as much as usual without the floods.
+
+        Customers are not counted by place: places with less input than the floods are not
+        explained.
+        """
+        tokens = int(self.tokens[inside].sum()) - sum(one.sent.cached_of_tokens for one in flooding)
+        if not flooding or tokens <= 0:
+            return False
+        cached = int((self.tokens - self.misses)[inside].sum())
+        cached -= sum(one.sent.cached_tokens for one in flooding)
+        return cached > (1 - _MISSING_MIN) * self.usual_of(inside) * tokens
+
     def may_be_chance(self, inside: npt.NDArray[np.bool_]) -> bool:
         """Return whether so few requests could lose so much of the usual share by chance."""
         usual, ratio = self.usual_of(inside), self.hit_ratio(inside)
@@ -91,19 +105,24 @@ def early_cache_failures(
     groups: SeriesGroups,
     statuses: Sequence[ThresholdStatus],
     alerted: Sequence[Incident],
+    flooding: Sequence[Flood],
 ) -> Iterator[Incident]:
     """Yield the places that lost much of their usual cached tokens in the last minute.
 
     Those that an incident of `alerted` names already, for an alert about the cache, are left out.
+    So are those that lost nothing but what a flood explains, whose input was never cached.
     """
     about_cache = [incident for incident in alerted if incident.alert == CACHE_LOW]
-    for place, incident in _cache_failures(reading, groups, statuses):
+    for place, incident in _cache_failures(reading, groups, statuses, flooding):
         if not any(place is None or place in other.words for other in about_cache):
             yield incident
 
 
 def _cache_failures(
-    reading: BoardInput, groups: SeriesGroups, statuses: Sequence[ThresholdStatus]
+    reading: BoardInput,
+    groups: SeriesGroups,
+    statuses: Sequence[ThresholdStatus],
+    flooding: Sequence[Flood],
 ) -> Iterator[tuple[str | None, Incident]]:
     """Yield the words of each place, None for all places alike, with its incident."""
     minute = _CacheMinute.of(reading)
@@ -123,6 +142,8 @@ def _cache_failures(
             return
         # Chance alone makes some of many small series miss much; the place as a whole must, too.
         if minute.hit_ratio(inside) > (1 - _MISSING_MIN) * minute.usual_of(inside):
+            return
+        if minute.is_explained(inside, flooding):
             return
         place = None if where is None else where.words
         incident = _incident(minute, place, inside, statuses)

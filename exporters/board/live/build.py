@@ -12,7 +12,7 @@ from itertools import chain
 
 from exporters.board.alerts import URGENCY, AlertRules
 from exporters.board.breakdown import FleetTargets, breakdown, request_details
-from exporters.board.facts import Incident, LiveFacts
+from exporters.board.facts import CustomerFailures, Incident, LiveFacts
 from exporters.board.incidents.budgets import budget_incidents
 from exporters.board.incidents.cache import USUAL_WINDOW, early_cache_failures
 from exporters.board.incidents.data_quality import DataQuality, data_quality
@@ -23,6 +23,7 @@ from exporters.board.incidents.failures import (
     other_incidents,
     outages,
 )
+from exporters.board.incidents.floods import FLOOD_DAY, early_floods, floods
 from exporters.board.incidents.kept import kept_incidents
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.log import IncidentLog
@@ -37,10 +38,11 @@ from exporters.board.thresholds import ThresholdStatus, objective_windows, thres
 from exporters.board.tiles import WINDOW, TileValues
 from exporters.place_links import DIMENSION_OF
 from exporters.windows.incremental import CUSTOMER
-from exporters.windows.measured import failing_customers
+from exporters.windows.measured import failing_customers, most_failures
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
 
+_CUSTOMERS_SHOWN = 3  # in the banner; the page of an incident has more
 _TOKEN = re.compile(r"\b[0-9a-f]{24}\b")  # of a customer
 
 
@@ -126,7 +128,16 @@ class LiveBoard:
             notification=self._with_names(overall_notification(incidents, reading.now_s)),
             details=request_details(reading, WINDOW),
             past_incidents=past_incidents,
-            failing_customers=failing_customers(reading.windows[WINDOW][CUSTOMER]),
+            failing_customers=failing_customers(reading.windows[OUTAGE_WINDOW][CUSTOMER]),
+            worst_customers=self._worst_customers(reading),
+        )
+
+    def _worst_customers(self, reading: BoardInput) -> tuple[CustomerFailures, ...]:
+        worst = most_failures(reading.windows[OUTAGE_WINDOW][CUSTOMER], _CUSTOMERS_SHOWN)
+        names = reading.names[CUSTOMER]
+        return tuple(
+            CustomerFailures(names[group][0], self._name_of(names[group][0]), failed)
+            for group, failed in worst
         )
 
     def _with_names(self, words: str) -> str:
@@ -144,9 +155,14 @@ class LiveBoard:
         if not quality.blind:
             incidents += outages(reading, self._groups, self._recovery, self.limits)
             incidents += denial_incidents(reading, str)
-            incidents += customer_incidents(reading, str)
+            flooding = floods(reading)
+            about_customers = list(customer_incidents(reading, str))
+            incidents += early_floods(flooding, about_customers)
+            incidents += about_customers
             about_thresholds = list(threshold_incidents(statuses, reading, self._groups, str))
-            incidents += early_cache_failures(reading, self._groups, statuses, about_thresholds)
+            incidents += early_cache_failures(
+                reading, self._groups, statuses, about_thresholds, flooding
+            )
             incidents += about_thresholds
             incidents += budget_incidents(reading, str)
             incidents += other_incidents(reading, incidents)
@@ -162,8 +178,9 @@ def board_sums(policies: Sequence[Policy], rules: AlertRules) -> dict[str, set[s
     """Return the scopes that the board, the pages of places and the alert rules read, by window."""
     needed = {
         WINDOW: {"fleet", "series", *DIMENSION_OF.values()},
-        OUTAGE_WINDOW: {"series"},
+        OUTAGE_WINDOW: {"fleet", "series", CUSTOMER},
         USUAL_WINDOW: {"series"},
+        FLOOD_DAY: {CUSTOMER},
     }
     by_rules = ((window, scope) for scope, window in rules.reads)
     for window, scope in chain(objective_windows(policies), by_rules):

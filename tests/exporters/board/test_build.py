@@ -1,6 +1,6 @@
 """The facts of the live board: its numbers, and what it reports while all is well."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +11,31 @@ from exporters.board.facts import LiveFacts
 from exporters.board.live.page import tiles
 from streams.events.decoder import ELIGIBLE
 from streams.query.report import Question, make_report
-from tests.support.exporter_state import NOW_S, event, some_events
+from tests.support.exporter_state import NOW_S, event, some_events, token_of
 from tests.support.live_board import FROM_S, TO_S, facts_of
 from tests.support.live_facts import World, in_world, told, traffic
+
+# -- who is affected -------------------------------------------------------------------------------
+
+
+def test_the_customers_with_the_most_failures_of_the_last_minute_are_named(
+    configured: Callable[..., Any],
+) -> None:
+    events = some_events(7, 3_000, NOW_S - 900, NOW_S)
+    failed = Counter(
+        token_of(one["customer_id"])
+        for one in events
+        if one["ended_at"] >= (NOW_S - 55) * 1_000
+        and one["outcome"] in ELIGIBLE
+        and one["outcome"] != "success"
+        and not one.get("probe")
+    )
+    facts = facts_of(configured(), events)
+    assert facts.failing_customers == len(failed) > 1
+    shown = [(one.customer, one.failed) for one in facts.worst_customers]
+    assert dict(shown).items() <= failed.items()
+    assert [count for _, count in shown] == sorted(failed.values(), reverse=True)[:3]
+
 
 # -- numbers ---------------------------------------------------------------------------------------
 

@@ -103,7 +103,8 @@ def test_what_fails_now_is_before_what_recovers(configured: Callable[..., Any]) 
     model = failing(NOW_S - 15, share=0.5, model="haiku")
 
     def change(one: dict[str, Any]) -> dict[str, str]:
-        return model(one) | (region(one) if one["ended_at"] < (NOW_S - 20) * 1_000 else {})
+        before: dict[str, str] = region(one) if one["ended_at"] < (NOW_S - 20) * 1_000 else {}
+        return before or model(one)
 
     facts = facts_of(configured(), traffic(4, 60, NOW_S - 600, NOW_S, change))
     first, second = (one.words for one in facts.incidents if one.key.startswith("failures"))

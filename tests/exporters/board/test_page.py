@@ -12,6 +12,7 @@ import pytest
 
 import exporters.board.facts as facts_module
 from exporters.board.facts import (
+    CustomerFailures,
     Incident,
     LiveState,
     TileValue,
@@ -220,9 +221,16 @@ def test_the_banner_says_since_when_and_how_much_is_affected() -> None:
 
 def test_the_banner_says_how_many_customers_have_failures() -> None:
     def words(customers: int) -> str:
-        facts = dataclasses.replace(WELL, failing_customers=customers)
+        worst = (
+            CustomerFailures(24 * "a", "Acme Corp", 12),
+            CustomerFailures(24 * "b", 24 * "b", 3),
+        )
+        facts = dataclasses.replace(
+            WELL, failing_customers=customers, worst_customers=worst[:customers]
+        )
         return shown_text(fragments(state(facts))["status"])
 
-    assert "tokens; 1,204 customers with failures" in words(1_204)
-    assert "tokens; 1 customer with failures" in words(1)
+    failures = "with failures in the last minute: Acme Corp 12"
+    assert f"tokens; 1,204 customers {failures}, bbbbbbbb… 3, …" in words(1_204)
+    assert f"tokens; 1 customer {failures}" in words(1)
     assert "with failures" not in words(0)

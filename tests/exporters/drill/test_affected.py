@@ -28,7 +28,7 @@ def read_parts(settings: Settings, place: Place) -> dict[str, Parts]:
         await cache.read(NOW_S)
         history = cache.history(RANGES["1h"])
         assert history is not None
-        return parts_of(history, place)
+        return parts_of(history, place.where)
 
     return {parts.kind: parts for parts in asyncio.run(read())}
 

@@ -3,21 +3,25 @@
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from exporters.board.facts import LiveFacts, LiveState
+from exporters.board.facts import Incident, LiveFacts, LiveState
 from exporters.drill.history import HistoryCache
 from exporters.drill.routes import DrillSource, drill_routes
+from exporters.formatting import rfc3339
 from streams.config.settings import Settings
+from tests.support.board_samples import WELL
 from tests.support.drill_pages import chart_values
-from tests.support.exporter_state import NOW_S
+from tests.support.exporter_state import NOW_S, StateWriter, token_of
 from tests.support.live_facts import World, in_world, traffic
 
 BEGIN_S, END_S = NOW_S - 60, NOW_S
+COLD = Incident("page", "The cache fails.", None, "TokenpulseCacheHitLow", since_s=NOW_S - 60.0)
 
 
 def failing(**place: str) -> Callable[[dict[str, Any]], dict[str, str]]:
@@ -148,3 +152,57 @@ def test_without_numbers_the_page_is_not_there(configured: Callable[..., Setting
             return answer.status, await answer.text()
 
     assert asyncio.run(ask()) == (503, "no incidents now: Redis does not answer\n")
+
+
+def test_the_customers_that_an_incident_hit_are_listed_from_its_start(
+    configured: Callable[..., Settings],
+) -> None:
+    #  acct-0 to acct-4 have failures before it, acct-5 to acct-7 in eu-west-1 during it
+    down = failing(region="eu-west-1")
+
+    def change(one: dict[str, Any]) -> dict[str, str]:
+        at = int(one["request_id"].partition("-")[2]) % 8
+        named = {"customer_id": f"acct-{at}"}
+        if at < 5:
+            is_early = one["ended_at"] < (NOW_S - 300) * 1_000
+            return named | ({"outcome": "server_error"} if is_early else {})
+        return named | down(one)
+
+    facts, page = page_of(configured(), change, has_ended=True)
+    (past,) = (one for one in facts.past_incidents if ("region", "eu-west-1") in one.where)
+    table = page.partition('id="parts-customer"')[2].partition("</section>")[0]
+    row = r'<tr data-name="(\w+)">.*?data-label="Failed"><span[^>]*data-value="(\d+)"'
+    failed = [(name, int(count)) for name, count in re.findall(row, table, re.DOTALL)]
+    assert [count for _, count in failed] == sorted((n for _, n in failed), reverse=True)
+    hit = {token_of(f"acct-{at}") for at in (5, 6, 7)}
+    assert {name for name, count in failed if count} == hit
+    assert "these are their requests in all regions, channels and tiers" in table
+    assert "Models during it" in page
+    begin = rfc3339(past.start_s - past.start_s % 10)
+    assert f"tokenpulse report --from {begin} --to " in page
+    assert " --step 10s --by region</code>" in page
+
+
+def test_an_outage_that_lasts_has_the_command_that_silences_it(
+    configured: Callable[..., Settings],
+) -> None:
+    _, page = page_of(configured(), failing(region="eu-west-1"), has_ended=False)
+    assert "alertname=TokenpulseOutage region=&#34;eu-west-1&#34;</code>" in page
+
+
+def test_the_chart_of_a_cache_failure_is_the_first(configured: Callable[..., Settings]) -> None:
+    facts = replace(WELL, incidents=(replace(COLD, id="cold"),))
+    history = HistoryCache(configured())
+
+    async def ask() -> str:
+        writer = StateWriter(configured())
+        await writer.write(0, traffic(4, 10, NOW_S - 300, NOW_S), NOW_S)
+        await writer.close()
+        await history.read(NOW_S)
+        live = LiveState(replace(facts, made_at_s=NOW_S), None, 1.0)
+        app = web.Application()
+        app.add_routes(drill_routes(DrillSource(lambda: live, lambda: None, history, str)))
+        async with TestClient(TestServer(app)) as client:
+            return await (await client.get("/incident/cold")).text()
+
+    assert re.findall(r'id="chart-(\w+)"', asyncio.run(ask()))[:2] == ["cache", "availability"]

@@ -54,7 +54,7 @@ def test_a_step_keeps_the_largest_customers_and_those_with_an_open_page(
         await cache.read(NOW_S)
         history = not_none(cache.history(RANGES["1h"]))
         assert max(len(step.customers) for step in history.steps) == 2  # both are in each half
-        (parts,) = (one for one in parts_of(history, Place("model", "opus")) if one.is_partial)
+        (parts,) = (one for one in parts_of(history, (("model", "opus"),)) if one.is_partial)
         counted = {part.name: (part.requests, part.failed) for part in parts.rows}
         assert counted[token_of(FAILING)] == (6, 6)
         assert counted[token_of(BUSY)] == (60, 0)
@@ -77,7 +77,7 @@ def test_few_customers_are_all_kept(configured: Callable[..., Settings]) -> None
         cache = HistoryCache(configured())
         await cache.read(NOW_S)
         history = not_none(cache.history(RANGES["1h"]))
-        assert not any(parts.is_partial for parts in parts_of(history, Place("model", "opus")))
+        assert not any(parts.is_partial for parts in parts_of(history, (("model", "opus"),)))
         assert requests_of(history, SMALL) == (2, 0)
 
     asyncio.run(use())

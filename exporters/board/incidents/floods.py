@@ -1,0 +1,109 @@
+"""Floods of the last minute, as an early sign: the rule about a flood looks at an hour.
+
+Pure. The share that each customer has of all requests is compared with that of the last day:
+
+    last day       customer a  2 %    others 98 %
+    last minute    customer a 40 %    others 60 %    33 times as many beside those of all others
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from exporters import formatting as fmt
+from exporters.board.alerts import CUSTOMER_FLOOD
+from exporters.board.facts import Extent, Incident
+from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.notifications import incident_key
+from exporters.board.input import BoardInput
+from exporters.windows.incremental import CUSTOMER, Sums
+from exporters.windows.measured import Amounts
+from slo.policy.conditions import FLOOD_SHARE, FLOOD_TIMES_OTHERS, USUAL_MIN_REQUESTS
+from streams.events.decoder import OUTCOMES
+from streams.events.fields import OTHER
+from streams.state.slices import PROBES_AT
+from streams.state.tables import Ints
+
+FLOOD_DAY = "24h"
+# Requests of all others in the day before, for each one in the minute: so that a share is usual.
+_USUAL_MINUTES = 10
+_LIMITED_AT = OUTCOMES.index("rate_limited")
+_LIMITED_SHOWN = 0.01  # share of the customer's requests
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """A customer that sends many more requests than usual, in the last minute."""
+
+    customer: str  # token
+    sent: Amounts
+    rate_limited: int
+    requests: int  # of the fleet
+    usual_share: float  # of the requests of the day before
+
+    @property
+    def share(self) -> float:
+        return self.sent.requests / self.requests
+
+
+def floods(reading: BoardInput) -> list[Flood]:
+    """Return the customers that flood the service, the largest first."""
+    minute, day = (reading.windows[window][CUSTOMER] for window in (OUTAGE_WINDOW, FLOOD_DAY))
+    now = _requests(minute)
+    fleet, fleet_day = int(now.sum()), int(_requests(day).sum())
+    large = np.flatnonzero((now >= USUAL_MIN_REQUESTS) & (now > float(FLOOD_SHARE) * fleet))
+    found = []
+    for at in large[np.argsort(-now[large], kind="stable")].tolist():
+        number, sent = int(minute.counts.keys[at]), int(now[at])
+        (customer,) = reading.names[CUSTOMER][number]
+        before = int(_requests(day)[day.counts.keys == number].sum()) - sent
+        others, others_before = fleet - sent, fleet_day - fleet - before
+        if customer == OTHER or others_before < _USUAL_MINUTES * others:
+            continue
+        # Beside all others, as a customer alone follows the hours of the day.
+        if sent * others_before <= FLOOD_TIMES_OTHERS * before * others:
+            continue
+        row = minute.counts.values[at].tolist()
+        usual_share = before / (fleet_day - fleet)
+        found.append(
+            Flood(customer, Amounts.from_row(CUSTOMER, row), row[_LIMITED_AT], fleet, usual_share)
+        )
+    return found
+
+
+def _requests(sums: Sums) -> Ints:
+    requests: Ints = sums.counts.values[:, :PROBES_AT].sum(axis=1)
+    return requests
+
+
+def early_floods(found: Sequence[Flood], alerted: Sequence[Incident]) -> Iterator[Incident]:
+    """Yield the floods that no incident of `alerted`, for the alert about a flood, names."""
+    known = {incident.key for incident in alerted}
+    for flood in found[:INCIDENTS_MAX]:
+        key = incident_key(CUSTOMER_FLOOD, flood.customer)
+        if key in known:
+            continue
+        share = fmt.percent(flood.share)
+        yield Incident(
+            "ticket",
+            f"Customer {flood.customer} sends {share} of all requests in the "
+            f"{fmt.last_window(OUTAGE_WINDOW)}, {flood.sent.requests:,} of {flood.requests:,}, "
+            f"usually {fmt.percent(flood.usual_share)}{_details(flood)}.",
+            CUSTOMER_FLOOD,
+            CUSTOMER_FLOOD,
+            key,
+            extent=Extent(flood.share, f"{share} of all requests"),
+            where=((CUSTOMER, flood.customer),),
+        )
+
+
+def _details(flood: Flood) -> str:
+    details = []
+    limited = flood.rate_limited / flood.sent.requests
+    if limited >= _LIMITED_SHOWN:
+        details.append(f"{fmt.percent(limited)} of them are rate-limited (429)")
+    cached = flood.sent.cache_hit_ratio
+    if cached is not None:
+        details.append(f"{fmt.percent(cached)} of its input is read from the cache")
+    return "".join(f"; {detail}" for detail in details)
