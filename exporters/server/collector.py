@@ -158,7 +158,7 @@ class Collector:
 
     def _lags(self, snapshot: StateSnapshot, now_s: float) -> dict[int, int]:
         """Return the records that wait, by partition; only those whose worker is alive."""
-        offsets = {view.partition: view.offset for view in snapshot.views}
+        offsets = {view.partition: view.offset for view in snapshot.views if view.is_readable}
         stale_after_s = self._settings.exporter.stale_after_s
         lags = {
             heartbeat.partition: heartbeat.lag(offsets[heartbeat.partition], now_s, stale_after_s)

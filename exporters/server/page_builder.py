@@ -74,13 +74,16 @@ class PageBuilder:
         page = Page()
         # Without a partition a total of 0 would look like traffic that stopped.
         if snapshot.views:
-            self._add_totals(page, snapshot)
+            # A total of fewer partitions would look like a counter that began again.
+            if all(view.is_readable for view in snapshot.views):
+                self._add_totals(page, snapshot)
             self._add_windows(page, tracker)
             self._add_completeness(page, snapshot, tracker)
             self._objectives.add(page, results or ())
             pipeline_samples.add_archive_interval(page, self._settings.worker.archive_interval_s)
         for view in snapshot.views:
-            pipeline_samples.add_state(page, view, freshness_s.get(view.partition))
+            if view.is_readable:
+                pipeline_samples.add_state(page, view, freshness_s.get(view.partition))
         for heartbeat in snapshot.heartbeats:
             pipeline_samples.add_heartbeat(page, heartbeat, lags.get(heartbeat.partition))
         pipeline_samples.add_workers(page, snapshot.heartbeats)

@@ -118,7 +118,8 @@ class Engine:
         if any(self._unread(snapshot, floors, due).values()):
             return None
         self._settle(views, floors, due)
-        self._see(views, snapshot.heartbeats, int(now_s))
+        if not any(view.damage for view in views):  # marks stay, and damage is repaired
+            self._see(views, snapshot.heartbeats, int(now_s))
         if now_s - self._stored_s >= STORE_EVERY_S:
             self._stored_s = now_s
             self.windows = await self._store.windows()
@@ -188,8 +189,7 @@ class Engine:
             )
 
     def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
-        """Return the slices whose counts are not known at the snapshot's views, newest first, as
-        far as one refresh may read them."""
+        """Return the slices without counts, newest first, as far as one refresh may read them."""
         views = snapshot.views
         if not self._kept or not views:
             return {}

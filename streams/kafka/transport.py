@@ -237,6 +237,11 @@ class BatchThread(AIOKafkaConsumerThread):
                 return None
         return {TP(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
 
+    async def log_start(self, tp: TP) -> int:
+        """Return the first offset that a partition's log still has. Raises KafkaError."""
+        wanted = TopicPartition(tp.topic, tp.partition)
+        return int((await self._ensure_consumer().beginning_offsets([wanted]))[wanted])
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit offsets to Kafka, and return whether it worked.
 
@@ -327,6 +332,10 @@ class BatchConsumer(Consumer):
         thread = cast(BatchThread, self._thread)
         offsets: Mapping[TP, int] | None = await thread.call_thread(thread.confirm, tps)
         return offsets
+
+    async def log_start(self, tp: TP) -> int:
+        thread = cast(BatchThread, self._thread)
+        return cast(int, await thread.call_thread(thread.log_start, tp))
 
     def broker_silence_s(self) -> float | None:
         """Return the seconds since a broker last answered; None before the first answer."""

@@ -54,7 +54,7 @@ def partition_statuses(
     stale_after_s: float,
 ) -> list[PartitionStatus]:
     """Return the status of every partition that was ever claimed, in the order of `heartbeats`."""
-    view_of = {view.partition: view for view in views}
+    view_of = {view.partition: view for view in views if view.is_readable}
     return [
         _status(view_of.get(heartbeat.partition), heartbeat, now_s, stale_after_s)
         for heartbeat in heartbeats
@@ -102,6 +102,11 @@ def check(
     if status.halted == HaltReason.STORE_POLICY:
         raise RequestError(
             f"partition {partition}: resumes by itself when Redis is fixed: {status.halted_detail}"
+        )
+    if status.halted == HaltReason.DAMAGED:
+        raise RequestError(
+            f"partition {partition}: its stored state is damaged: {status.halted_detail}; use "
+            "`tokenpulse state repair`"
         )
     _check_worker(status, stale_after_s)
     # Offsets of a log that was replaced cannot be compared with those of the counted one.
@@ -216,6 +221,8 @@ class Partitions:
         # The status may have changed since the operator looked at it.
         if command.kind == CommandKind.SET_WATERMARK:
             await self.check_set_back(partition, command.to or 0)
+        elif command.kind == CommandKind.REPAIR:
+            _check_worker(_find(await self.statuses(), partition), self._stale_after_s)
         else:
             await self.check(partition, command.to)
         await enqueue_command(self._client, self._group, self._topic, partition, command)

@@ -30,7 +30,8 @@ from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, rejection_counts
 from streams.state.windows import cover, kept_step_s
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import PartitionView, SliceCache, StateReader
+from streams.store.reader import PartitionView, StateReader
+from streams.store.slice_cache import SliceCache
 
 STEPS_MAX = 20_000
 SLICES_PER_ROUND = 200  # whole slices stay in memory until the report is built
@@ -130,6 +131,7 @@ class ReportData:
     customers: Sequence[CustomerKey]
     apart_tiers: frozenset[str]
     later: LaterRequests | None = None
+    damage: Sequence[str] = ()  # one line for each stored field that could not be read
 
     def groups(self, aggregate: Aggregate) -> dict[GroupKey, Aggregate]:
         """Split an aggregate by the dimensions of the question."""
@@ -294,6 +296,7 @@ def combine(
         customers,
         question.apart_tiers,
         LaterRequests(requests, max(end_s for end_s, _ in later)) if requests else None,
+        [f"partition {view.partition}: {one}" for view, _ in partitions for one in view.damage],
     )
 
 
@@ -305,6 +308,8 @@ async def query(client: "aioredis.Redis", group: str, topic: str, question: Ques
             f"no state of group {group!r} and topic {topic!r}: start a worker, or set kafka.group "
             "and kafka.topic to those of its settings"
         )
+    if not any(view.is_readable for view in snapshot.views):
+        raise snapshot.views[0].damage[0]
     range_ = choose_range(question, snapshot.views, int(time.time()), snapshot.heartbeats)
     cache = SliceCache(
         lambda view: [

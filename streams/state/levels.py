@@ -3,7 +3,7 @@
 Pure. A level reaches up to `merged_until_s`: before that time its slices hold all their events.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from streams.state.slices import LEVELS, SliceId
 
@@ -19,6 +19,27 @@ def awaits_merging(slice_id: SliceId, merged_until_s: Sequence[int]) -> bool:
     """Return whether a slice is not yet part of a coarser one."""
     above = slice_id.level + 1
     return above < len(LEVELS) and slice_id.start_s >= merged_until_s[above]
+
+
+def to_evict(
+    sizes: Mapping[SliceId, int],
+    unwritten: Set[SliceId],
+    merged_until_s: Sequence[int],
+    budget_bytes: int,
+) -> list[SliceId]:
+    """Return the slices to drop so that the rest fits into a budget; none that is `unwritten`.
+
+    `sizes`: in bytes, the least recently used first. Slices that are part of a coarser one go
+    before the others.
+    """
+    total, evicted = sum(sizes.values()), []
+    for of in sorted(sizes, key=lambda slice_id: awaits_merging(slice_id, merged_until_s)):
+        if total <= budget_bytes:
+            break
+        if of not in unwritten:
+            evicted.append(of)
+            total -= sizes[of]
+    return evicted
 
 
 def to_merge(

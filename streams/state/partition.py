@@ -18,17 +18,16 @@ it, as long as the level still keeps the slice.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
-import msgspec
 import numpy as np
 
 from streams.events.decoder import Decoded
 from streams.events.watermark import Watermark
 from streams.state.aggregation import place_rejections, record, record_totals
 from streams.state.gaps import add_incomplete, close_gap, drop_expired, open_gap
-from streams.state.levels import awaits_merging, coarser, reach_s, slices_of, to_merge
+from streams.state.levels import coarser, reach_s, slices_of, to_evict, to_merge
 from streams.state.registry import Registry
 from streams.state.set_back import (
     Rearrangement,
@@ -50,14 +49,18 @@ from streams.state.slices import (
 from streams.state.snapshot import (
     SCHEMA,
     Gap,
+    Lineage,
     LogFingerprint,
     Meta,
     Snapshot,
     Stored,
     decode_index,
     decode_meta,
+    decode_slice,
+    decode_totals,
     encode_index,
     encode_names,
+    encode_slice,
     slice_field,
 )
 
@@ -90,15 +93,15 @@ class PartitionState:
         self._totals = [Aggregate.empty()]
         self.sequence = 0
         self.begun_at: int | None = None  # None until something is counted
-        self.lost_records = 0
+        self.lost_records = self.rebuilt = 0
         self.gaps: list[Gap] = []
-        self.rebuilt = 0
         self.witness: LogFingerprint | None = None
         self.recent: Mapping[int, int] = {}  # kept for deduplication
         self.archived_at_ms = 0
         self.last_set_back: SetBack | None = None
         self._changed = False
         self._names_stored = self._names_sent = (0, 0)
+        self._lineage = Lineage(stored.generation)
         if "meta" in stored.fields:
             self._restore(stored.fields)
 
@@ -109,19 +112,17 @@ class PartitionState:
         self._merged_until_s = list(meta.merged_until_s)
         self._unplaced = dict(meta.unplaced)
         self.registry.overflowed.update(meta.overflowed)
-        self.sequence = meta.sequence
+        self.sequence, self.archived_at_ms = meta.sequence, meta.archived_at_ms
         self.begun_at, self.rebuilt = meta.begun_at, meta.rebuilt
-        self.lost_records = meta.lost_records
-        self.gaps, self.witness = list(meta.gaps), meta.witness
-        self.recent, self.archived_at_ms = meta.recent, meta.archived_at_ms
+        self.lost_records, self.gaps = meta.lost_records, list(meta.gaps)
+        self.witness, self.recent = meta.witness, meta.recent
         self.last_set_back = meta.set_back
         self._names_stored = self._names_sent = (meta.series, meta.customers)
-        totals = Aggregate.unpack(fields["totals"])
+        self._lineage.follow(meta, fields)
         # A latency that the program before did not export has no past to lose.
         edges = [before or now for before, now in zip(meta.edges, self._edges, strict=True)]
-        if edges != list(self._edges):
-            totals = restart_histograms(totals)
-        self._totals = [totals]
+        totals = decode_totals(fields["totals"])
+        self._totals = [totals if edges == list(self._edges) else restart_histograms(totals)]
 
     @property
     def unflushed(self) -> int:
@@ -152,9 +153,8 @@ class PartitionState:
         return [of for of in wanted if of in self.index and of not in self._slices]
 
     def provide(self, slices: Mapping[SliceId, bytes]) -> None:
-        """Hand over slices that `missing` asked for."""
-        for of, data in slices.items():
-            self._slices[of] = [Aggregate.unpack(data)]
+        """Hand over slices that `missing` asked for. Raises DamagedError."""
+        self._slices.update({of: [decode_slice(of, data)] for of, data in slices.items()})
 
     def apply(
         self, decoded: Decoded, next_offset: int, witness: LogFingerprint | None = None
@@ -310,19 +310,20 @@ class PartitionState:
         fields: dict[str, bytes] = {}
         for of in sorted(self._dirty):
             self._slices[of] = [Aggregate.merged(self._slices[of])]
-            fields[slice_field(of)] = self._slices[of][0].pack()
+            fields[slice_field(of)] = encode_slice(of, self._slices[of][0])
             self.index[of] = self.sequence
-        deletes = [slice_field(of) for of in sorted(self._deletes)]
+        deletes = list(map(slice_field, sorted(self._deletes)))
         self._sent = self._dirty, self._deletes
         self._dirty, self._deletes = set(), set()
         fields["index"] = encode_index(self.index)
         self._totals = [Aggregate.merged(self._totals)]
         fields["totals"] = self._totals[0].pack()
-        names = (len(self.registry.series), len(self.registry.customers))
-        fields |= encode_names("series", self.registry.series, self._names_stored[0])
-        fields |= encode_names("cubes", self.registry.customers, self._names_stored[1])
-        self._names_sent = names
-        fields["meta"] = msgspec.msgpack.encode(
+        names = self.registry.series, self.registry.customers
+        fields |= encode_names("series", names[0], self._names_stored[0])
+        fields |= encode_names("cubes", names[1], self._names_stored[1])
+        self._names_sent = len(names[0]), len(names[1])
+        fields["meta"] = self._lineage.seal(
+            fields,
             Meta(
                 schema=SCHEMA,
                 sequence=self.sequence,
@@ -330,8 +331,8 @@ class PartitionState:
                 merged_until_s=tuple(self._merged_until_s),
                 unplaced=self._unplaced,
                 overflowed=dict(sorted(self.registry.overflowed.items())),
-                series=names[0],
-                customers=names[1],
+                series=len(names[0]),
+                customers=len(names[1]),
                 edges=self._edges,
                 written_at_ms=written_at_ms,
                 since_ms=self.watermark.since_ms,
@@ -344,9 +345,10 @@ class PartitionState:
                 archived_at_ms=self.archived_at_ms,
                 newest_ms=self.watermark.newest_ms,
                 unconfirmed=self.watermark.unconfirmed,
+                offset=self.next_offset,
                 anchor_ms=self.watermark.anchor_ms,
                 set_back=self.last_set_back,
-            )
+            ),
         )
         self._changed = False
         return Snapshot(self.sequence, self.stored_offset, self.next_offset, fields, deletes)
@@ -356,22 +358,22 @@ class PartitionState:
         self.stored_offset, self._names_stored = snapshot.to_offset, self._names_sent
         self._sent = None
 
-    def evict(self, budget_bytes: int) -> None:
-        """Drop slices that the store holds until the rest fits into the budget.
+    def repair(self, restored: Mapping[SliceId, bytes], lost: Sequence[SliceId] = ()) -> None:
+        """Write slices again, and all other fields; give up `lost`, whose time gets a gap."""
+        self.provide(restored)
+        self._dirty.update(restored)
+        for slice_id in lost:
+            self._delete(slice_id)
+        stretches = [(slice_id.start_s, slice_id.end_s) for slice_id in lost]
+        self.gaps = add_incomplete(self.gaps, stretches, 0, is_open=False)
+        self._names_stored, self._changed = (0, 0), True
 
-        Slices that are part of a coarser one go first, and of these the least recently used.
-        """
+    def evict(self, budget_bytes: int) -> None:
+        """Drop slices that the store holds until the rest fits into the budget."""
         sizes = {of: sum(t.size_bytes for t in parts) for of, parts in self._slices.items()}
-        total = sum(sizes.values())
         unwritten = self._dirty | (self._sent[0] if self._sent is not None else set())
-        for of in sorted(
-            self._slices, key=lambda slice_id: awaits_merging(slice_id, self._merged_until_s)
-        ):
-            if total <= budget_bytes:
-                return
-            if of not in unwritten:
-                del self._slices[of]
-                total -= sizes[of]
+        for of in to_evict(sizes, unwritten, self._merged_until_s, budget_bytes):
+            del self._slices[of]
 
     def _advance_reach(self, watermark_ms: int | None) -> list[int]:
         """Return how far each level reaches at this watermark; never less than before."""

@@ -2,6 +2,9 @@
 
 Pure. One partition's fields: `meta`, `index` (which slices there are), `totals` (counts since
 ever), `series:N` and `cubes:N` (the names that the numbers in slices stand for), and one a slice.
+
+Every field has a checksum: a slice and the meta their own, all others in the meta. Fields that a
+program of before checksums wrote have none, and are read without the check.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +13,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from streams.checksums import DamagedError, check_array, checksum, seal_array
+from streams.errors import one_line
 from streams.events.watermark import Watermark
 from streams.state.registry import CHUNK, CustomerKey, SeriesKey, padded_series
 from streams.state.set_back import SetBack
-from streams.state.slices import LEVELS, SliceId, Thresholds
+from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds
 
 # 2: duplicates in the slices, and what is known to be missing in the meta.
 # 3: KNOWN columns and faults in the slices, latencies up to seven days.
@@ -38,6 +43,17 @@ class Gap(NamedTuple):
     from_ms: int
     to_ms: int | None  # None: no event has come since
     records: int
+
+
+class Generation(NamedTuple):
+    """The checkpoints of one claim.
+
+    A store that lost its latest writes gets checkpoints of the same numbers with other contents,
+    but from another claim.
+    """
+
+    id: int
+    first: int  # number of its first checkpoint
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True):
@@ -66,6 +82,9 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     anchor_ms: int | None = None
     set_back: SetBack | None = None  # the last time that an operator set the watermark back
     unconfirmed: tuple[int, ...] = ()  # of the watermark
+    offset: int | None = None  # the field `offset` of the same write
+    checksums: dict[str, int] = {}  # of the other fields beside the slices, by name
+    generations: tuple[Generation, ...] = ()  # the last ones, the present one at the end
 
     def watermark(self) -> Watermark:
         """Return the watermark with what its next move depends on."""
@@ -96,8 +115,11 @@ class Stored:
 
     offset: int
     fields: Mapping[str, bytes] = field(default_factory=dict)
+    generation: int = 0  # id of the claim that read it
+    damage: DamagedError | None = None  # then `fields` may be incomplete
 
 
+_GENERATIONS_KEPT = 8
 _ARRAY_16 = 0xDC  # MessagePack's header of an array of 16 items and more
 
 _meta_decoder = msgspec.msgpack.Decoder(Meta)
@@ -111,23 +133,139 @@ def slice_field(of: SliceId) -> str:
     return f"s:{LEVELS[of.level].step_s}:{of.start_s}"
 
 
+def encode_meta(meta: Meta) -> bytes:
+    """Return the bytes that `decode_meta` reads."""
+    return seal_array("meta", msgspec.msgpack.encode(meta))
+
+
 def decode_meta(data: bytes) -> Meta:
-    """Read a stored meta; raises ValueError for one of a newer schema."""
-    schema = data[3] if data[0] == _ARRAY_16 else data[1]  # it comes first in the array
-    if schema > SCHEMA:
-        raise ValueError(
-            f"state has schema {schema}, this program reads up to {SCHEMA}: upgrade the program"
+    """Read a stored meta; raises ValueError for one of a newer schema, or DamagedError."""
+    check_array("meta", data)
+    try:
+        schema = data[3] if data[0] == _ARRAY_16 else data[1]  # it comes first in the array
+        if schema <= SCHEMA:
+            return _meta_decoder.decode(data)
+    except (ValueError, IndexError) as error:
+        raise _unreadable("meta", error) from error
+    raise ValueError(
+        f"state has schema {schema}, this program reads up to {SCHEMA}: upgrade the program"
+    )
+
+
+def check_fields(meta: Meta, offset: bytes | int, fields: Mapping[str, bytes]) -> None:
+    """Compare fields beside the slices with the checksums in the meta. Raises DamagedError."""
+    if meta.offset is not None and str(meta.offset) != _text(offset):
+        raise DamagedError("offset", f"is {_text(offset)}, but was stored as {meta.offset}")
+    for name, crc in meta.checksums.items():
+        if name in fields and checksum(name, fields[name]) != crc:
+            raise DamagedError(name, "its checksum is wrong")
+
+
+@dataclass(slots=True)
+class Lineage:
+    """The checksums and generations in the metas of one claim."""
+
+    generation: int  # id
+    _generations: tuple[Generation, ...] = ()
+    _checksums: dict[str, int] = field(default_factory=dict)
+
+    def follow(self, meta: Meta, fields: Mapping[str, bytes]) -> None:
+        """Continue a stored state; `fields`: as in `Stored`."""
+        self._generations = meta.generations
+        # Of the fields, not of the meta: an earlier program may have written them.
+        self._note(fields)
+
+    def seal(self, fields: Mapping[str, bytes], meta: Meta) -> bytes:
+        """Return the field `meta` of the checkpoint that writes `fields`."""
+        self._note(fields)
+        if not self._generations or self._generations[-1].id != self.generation:
+            self._generations += (Generation(self.generation, meta.sequence),)
+        return encode_meta(
+            msgspec.structs.replace(
+                meta,
+                checksums=dict(sorted(self._checksums.items())),
+                generations=self._generations[-_GENERATIONS_KEPT:],
+            )
         )
-    return _meta_decoder.decode(data)
+
+    def _note(self, fields: Mapping[str, bytes]) -> None:
+        for name, data in fields.items():
+            # Slices and the meta have checksums of their own.
+            if not name.startswith("s:") and name != "meta":
+                self._checksums[name] = checksum(name, data)
+
+
+def _text(offset: bytes | int) -> str:
+    return str(offset) if isinstance(offset, int) else offset.decode(errors="replace")
+
+
+def _unreadable(name: str, error: Exception) -> DamagedError:
+    return DamagedError(name, f"cannot be read: {one_line(error)}")
+
+
+def descends(meta: Meta, earlier: Meta) -> bool:
+    """Return whether a checkpoint may have followed an earlier one of the same state.
+
+    Only then do the numbers of checkpoints in their indexes mean the same.
+    """
+    # A store that lost its last write gets another checkpoint of the same number.
+    if meta.sequence < earlier.sequence or meta.rebuilt != earlier.rebuilt:
+        return False
+    if meta.sequence == earlier.sequence:
+        return meta == earlier
+    if not earlier.generations:
+        return not meta.generations or earlier.sequence < meta.generations[0].first
+    # A program without generations wrote the later one: nothing shows what it followed.
+    if earlier.generations[-1] not in meta.generations:
+        return False
+    later = meta.generations[meta.generations.index(earlier.generations[-1]) + 1 :]
+    return not later or earlier.sequence < later[0].first
+
+
+def encode_slice(slice_id: SliceId, aggregate: Aggregate) -> bytes:
+    """Return the bytes that `decode_slice` reads."""
+    return seal_array(slice_field(slice_id), aggregate.pack())
+
+
+def decode_slice(slice_id: SliceId, data: bytes) -> Aggregate:
+    """Read a stored slice. Raises DamagedError."""
+    return _decode_aggregate(slice_field(slice_id), data)
+
+
+def check_slice(name: str, data: bytes) -> None:
+    """Check a stored slice, given the name of its field. Raises DamagedError."""
+    if not check_array(name, data):
+        _decode_aggregate(name, data)
+
+
+def decode_totals(data: bytes) -> Aggregate:
+    """Read the stored totals. Raises DamagedError."""
+    return _decode_aggregate("totals", data)
+
+
+def _decode_aggregate(name: str, data: bytes) -> Aggregate:
+    check_array(name, data)
+    try:
+        return Aggregate.unpack(data)
+    # Arrays of one size with another in a value without a checksum.
+    except (ValueError, IndexError, OverflowError, MemoryError) as error:
+        raise _unreadable(name, error) from error
 
 
 def decode_index(data: bytes) -> dict[SliceId, int]:
-    """Return the stored slices, each with the checkpoint that last wrote it."""
-    return {
-        SliceId(level, start_s): sequence
-        for level, starts in enumerate(_index_decoder.decode(data))
-        for start_s, sequence in starts.items()
-    }
+    """Return the stored slices, each with the checkpoint that last wrote it.
+
+    Raises DamagedError.
+    """
+    try:
+        levels = _index_decoder.decode(data)
+        return {
+            SliceId(level, start_s): sequence
+            for level, starts in enumerate(levels)
+            for start_s, sequence in starts.items()
+        }
+    except ValueError as error:
+        raise _unreadable("index", error) from error
 
 
 def encode_index(index: Mapping[SliceId, int]) -> bytes:
@@ -160,22 +298,29 @@ def registry_fields(meta: Meta) -> list[str]:
 def decode_names(
     meta: Meta, fields: Mapping[str, bytes]
 ) -> tuple[list[SeriesKey], list[CustomerKey]]:
-    """Read the registry's fields back into lists."""
-    series = [
-        padded_series(name)
-        for at in range(0, meta.series, CHUNK)
-        for name in _series_decoder.decode(fields[f"series:{at // CHUNK}"])
-    ]
-    customers = [
-        key
-        for at in range(0, meta.customers, CHUNK)
-        for key in _customers_decoder.decode(fields[f"cubes:{at // CHUNK}"])
-    ]
+    """Read the registry's fields back into lists. Raises DamagedError."""
+    series: list[SeriesKey] = []
+    customers: list[CustomerKey] = []
+    for name in registry_fields(meta):
+        try:
+            if name.startswith("series:"):
+                series += map(padded_series, _series_decoder.decode(fields[name]))
+            else:
+                customers += _customers_decoder.decode(fields[name])
+        except ValueError as error:
+            raise _unreadable(name, error) from error
+        except KeyError as error:
+            raise DamagedError(name, "is missing") from error
+    if len(series) < meta.series or len(customers) < meta.customers:
+        raise DamagedError("series, cubes", "have fewer names than the meta counts")
     return series[: meta.series], customers[: meta.customers]
 
 
-def remade(fields: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The fields of a state that is put back after it was lost: its meta says so."""
+def remade(fields: Mapping[str, bytes], times: int = 0) -> dict[str, bytes]:
+    """The fields of a state that is put back after it was lost: its meta says so.
+
+    `times`: how often the lost state had been, if that is known.
+    """
     meta = decode_meta(fields["meta"])
-    meta = msgspec.structs.replace(meta, rebuilt=meta.rebuilt + 1)
-    return {**fields, "meta": msgspec.msgpack.encode(meta)}
+    meta = msgspec.structs.replace(meta, rebuilt=max(meta.rebuilt, times) + 1)
+    return {**fields, "meta": encode_meta(meta)}

@@ -21,8 +21,16 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from streams.checksums import DamagedError
 from streams.state.registry import CHUNK
-from streams.state.snapshot import decode_index, decode_meta, registry_fields, slice_field
+from streams.state.snapshot import (
+    check_fields,
+    check_slice,
+    decode_index,
+    decode_meta,
+    registry_fields,
+    slice_field,
+)
 from streams.store.contract import StoreError
 
 SCHEMA = 1
@@ -180,6 +188,8 @@ async def write(ledger: Ledger, look: Look, send: Send, at_ms: int) -> int | Non
     Checkpoints may be written meanwhile: each look shows values together with the markers of all
     fields, and the state is there when a look leaves no marker without a copy. A slice that changes
     with every checkpoint does not put that off, as the look that asks for it shows its newest.
+
+    Raises DamagedError for a damaged field: the archive before is kept.
     """
     head = await look(HEAD)
     # A claimed partition has no meta before its first checkpoint.
@@ -200,10 +210,11 @@ async def write(ledger: Ledger, look: Look, send: Send, at_ms: int) -> int | Non
         names = [name for name in names if name in wanted]
         # Only a damaged state lacks a field that its own index names: do not archive it.
         if gone := [name for name in names if name not in head]:
-            raise ArchiveError(
-                f"{ledger.place.prefix}{gone[0]}: gone from the store, the state was damaged: the "
-                "archive before is kept; restore the partition from it"
-            )
+            raise DamagedError(gone[0], "is missing")
+        check_fields(decode_meta(head["meta"]), head["offset"], head)
+        for name in names:
+            if name.startswith("s:"):
+                check_slice(name, head[name])
         largest = max([largest, *(len(head[name]) for name in names)])
         for name, copy in (await send_copies(names)).items():
             ledger.hold(name, wanted[name], copy)

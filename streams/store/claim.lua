@@ -5,7 +5,8 @@
 -- ARGV[1]  a token never used before
 -- Returns  {owner, offset or false}
 local owner = redis.call('HGET', KEYS[1], 'owner') or '0:'
-local epoch = tonumber(string.match(owner, '^%d+')) + 1
+-- A damaged owner has no number.
+local epoch = tonumber(string.match(owner, '^%d+') or '0') + 1
 -- Epochs can repeat after Redis has lost its latest writes; the token cannot.
 owner = string.format('%d:%s', epoch, ARGV[1])
 redis.call('HSET', KEYS[1], 'owner', owner)

@@ -6,7 +6,7 @@ Pure. redis.py keeps the promises with Redis; the tests hold a store in memory t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from streams.errors import Unavailable
 from streams.memory import MemoryUse
@@ -51,6 +51,7 @@ class CommandKind(StrEnum):
 
     RESUME = "resume"  # a halted partition where it stopped
     MOVE = "move"  # a halted partition to another offset
+    REPAIR = "repair"  # check all fields, and restore those that are damaged
     SET_WATERMARK = "set-watermark"  # back to a time, of a partition that is counted or halted
 
 
@@ -58,9 +59,11 @@ class CommandKind(StrEnum):
 class OperatorCommand:
     """A command to the worker of a partition."""
 
+    VALID_S: ClassVar[int] = 600  # some commands must not be applied later
+
     id: str  # unique, so that a command is applied once
     kind: str  # of CommandKind
-    to: int | None  # the offset, or the time in ms; None for "resume"
+    to: int | None  # offset, time in ms, or 1 to accept a loss by a repair; None for "resume"
     reason: str
     by: str
     at_ms: int = 0  # by the clock of the operator's machine
@@ -70,11 +73,15 @@ class OperatorCommand:
         needs_to = self.kind != CommandKind.RESUME
         if self.kind not in list(CommandKind) or needs_to != (self.to is not None):
             raise ValueError(
-                f"kind {self.kind!r} to {self.to}; give resume, move and an offset, or "
-                "set-watermark and a time in ms"
+                f"kind {self.kind!r} to {self.to}; give resume, move and an offset, "
+                "set-watermark and a time in ms, or repair and 0 or 1"
             )
         if self.to is not None and self.to < 0:
             raise ValueError(f"to: got {self.to}; give an offset or a time, 0 or more")
+
+    def is_recent(self, now_s: float) -> bool:
+        """Return whether the command was enqueued at most `VALID_S` from `now_s`."""
+        return abs(now_s - self.at_ms / 1_000) <= self.VALID_S
 
 
 # Field -> value; the key type is that of the client's own signature.
@@ -85,11 +92,14 @@ class Store(Protocol):
     """Where checkpoints are kept. All calls end within their deadline or raise StoreError."""
 
     async def claim(self, partition: int) -> Claimed:
-        """Claim a partition and read its state."""
+        """Claim a partition and read its state, whose `damage` is the first fault found."""
         ...
 
     async def load(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
-        """Read slices. Raises Lost if another worker has claimed the partition."""
+        """Read slices. Raises Lost if another worker has claimed the partition.
+
+        Raises DamagedError if one is missing, as the index names them all.
+        """
         ...
 
     async def look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
@@ -101,6 +111,13 @@ class Store(Protocol):
 
     async def flush(self, claim: Claimed, snapshot: Snapshot) -> Answer:
         """Write a checkpoint. After a StoreError it may be written or not."""
+        ...
+
+    async def replace(self, claim: Claimed, snapshot: Snapshot) -> Answer:
+        """Write a whole state in place of the stored one, whatever that is; OK or FENCED.
+
+        After a StoreError it may be written or not.
+        """
         ...
 
     async def send_heartbeat(

@@ -13,7 +13,8 @@ local stored = redis.call('HMGET', KEYS[1], 'owner', 'offset', 'flush')
 if stored[1] ~= ARGV[1] then
   return 'FENCED'
 end
-if stored[3] == ARGV[4] then
+-- With the offset: a damaged id of the flush before may be the id of this one.
+if stored[3] == ARGV[4] and stored[2] == ARGV[3] then
   return 'ALREADY'
 end
 if (stored[2] or '0') ~= ARGV[2] then

@@ -66,3 +66,4 @@ class HaltReason(StrEnum):
     LOG_TRUNCATED = "log_truncated"
     LOG_RECREATED = "log_recreated"
     STORE_POLICY = "store_policy"
+    DAMAGED = "damaged"

@@ -8,46 +8,50 @@ slices are read, the view of its partition is read again, and the consumers then
 slices that the checkpoint changed. Slices are not kept here: a consumer keeps the figures it
 derives from them, with `PartitionView.version`. Series and customers get numbers that are the same
 in all partitions and in all snapshots of one reader.
+
+A damaged slice is read as one without counts, and its time becomes a gap of its partition. A
+partition whose other fields are damaged is read as one without slices, of which no time is whole.
+`PartitionView.damage` names the fields.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol, TypeVar, cast
 
-import numpy as np
+import msgspec
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
+from streams.checksums import DamagedError
 from streams.errors import one_line
 from streams.state.registry import CustomerKey, SeriesKey
-from streams.state.slices import (
-    CELL_BITS,
-    COUNTER_BITS,
-    THRESHOLD_COUNT_BITS,
-    Aggregate,
-    SliceId,
-)
+from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds
 from streams.state.snapshot import (
+    SCHEMA,
+    Gap,
     Meta,
+    check_fields,
     decode_index,
     decode_meta,
     decode_names,
+    decode_slice,
+    decode_totals,
     registry_fields,
     slice_field,
 )
-from streams.state.tables import Ints, Table
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
 from streams.store.keys import Keys
+from streams.store.numbering import Names, Numbering
 
 # A day of 100 series is some megabytes a partition until a consumer has added it up.
 SLICES_PER_ROUND = 16
 ROUNDS = 1_000
+VIEW_ROUNDS = 20
 
 T = TypeVar("T")
-Name = TypeVar("Name", SeriesKey, CustomerKey)
 Version = tuple[int, int]
 
 
@@ -61,6 +65,13 @@ class PartitionView:
     index: dict[SliceId, int]  # slice -> number of the checkpoint that last wrote it
     totals: Aggregate
     generation: int = 0  # raised if Redis lost the state or an earlier one was restored
+    damage: tuple[DamagedError, ...] = ()
+    stored_meta: bytes = b""  # as Redis has it; empty if no count of the partition can be read
+
+    @property
+    def is_readable(self) -> bool:
+        """Return whether offset, totals and slices are known, but for damaged slices."""
+        return bool(self.stored_meta)
 
     @property
     def watermark_s(self) -> int:
@@ -113,25 +124,6 @@ def unread(
         ]
         for view in snapshot.views
     }
-
-
-@dataclass(slots=True)
-class _Numbering:
-    """How one partition's own numbers translate to the reader's."""
-
-    series: Ints = field(default_factory=lambda: np.empty(0, np.int64))  # local -> reader's number
-    customers: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    meta: Meta | None = None  # of the last view
-    generation: int = 0
-
-    def fits(self, meta: Meta) -> bool:
-        """Return whether a view with `meta` may be of the same state as the last one."""
-        last = self.meta
-        if last is None:
-            return True
-        # A store that lost its last write gets another checkpoint of the same number.
-        is_other = meta.sequence == last.sequence and meta != last
-        return meta.sequence >= last.sequence and not is_other and meta.rebuilt == last.rebuilt
 
 
 class StateSnapshot:
@@ -210,6 +202,7 @@ class StateSnapshot:
         """Return slices; none if the partition has a new checkpoint, whose view is then read."""
         aggregates = await self._reader.slices(view, slice_ids)
         if aggregates is not None:
+            self._views[view.partition] = self._reader.marked(view)
             return aggregates
         renewed = await self._reader.view(view.partition)
         if renewed is None:
@@ -227,11 +220,20 @@ class StateReader:
 
     def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
         self._redis, self._keys = client, Keys(group, topic)
-        self.series: list[SeriesKey] = []
-        self.customers: list[CustomerKey] = []
-        self._series_number: dict[SeriesKey, int] = {}
-        self._customer_number: dict[CustomerKey, int] = {}
-        self._numberings: dict[int, _Numbering] = {}
+        self._series, self._customers = Names[SeriesKey](), Names[CustomerKey]()
+        self._numberings: dict[int, Numbering] = {}
+        # By partition: damaged slices, with the version that is damaged.
+        self._damaged: dict[int, dict[SliceId, tuple[Version, DamagedError]]] = {}
+
+    @property
+    def series(self) -> Sequence[SeriesKey]:
+        """Names of the numbers of series; the list only grows."""
+        return self._series.names
+
+    @property
+    def customers(self) -> Sequence[CustomerKey]:
+        """Names of the numbers of (customer, model) rows; the list only grows."""
+        return self._customers.names
 
     async def snapshot(self) -> StateSnapshot:
         """Read views and heartbeats of all partitions. Raises StoreError."""
@@ -271,64 +273,100 @@ class StateReader:
 
     async def view(self, partition: int) -> PartitionView | None:
         """Read a partition at its present checkpoint; None if it has no state yet."""
-        key = self._keys.partition(partition)
-        offset, meta_data, index_data, totals_data = await self._hmget(
-            key, ["offset", "meta", "index", "totals"]
-        )
-        if offset is None or meta_data is None or index_data is None or totals_data is None:
-            return None  # claimed, but nothing counted yet
-        meta = decode_meta(meta_data)
-        numbering = self._numberings.setdefault(partition, _Numbering())
+        for _ in range(VIEW_ROUNDS):
+            try:
+                view = await self._read_view(partition)
+            except DamagedError as error:
+                return self._unreadable_view(partition, error)
+            if not isinstance(view, _Changed):
+                return None if view is None else self.marked(view)
+        raise StoreError("workers write the names faster than they can be read")
+
+    async def _read_view(self, partition: int) -> "PartitionView | _Changed | None":
+        """Return a view as it is stored. Raises DamagedError."""
+        key, head = self._keys.partition(partition), ("offset", "meta", "index", "totals")
+        values = await self._hmget(key, head)
+        # Claimed, but nothing counted yet: there may be an offset.
+        if values[1:] == [None, None, None]:
+            return None
+        fields = _present(head, values)
+        meta = decode_meta(fields["meta"])
+        check_fields(meta, fields["offset"], fields)
+        numbering = self._numberings.setdefault(partition, Numbering())
         if not numbering.fits(meta):
             # Another state: its numbers and checkpoints have other meanings than those before.
-            numbering = _Numbering(generation=numbering.generation + 1)
+            numbering = Numbering(generation=numbering.generation + 1)
             self._numberings[partition] = numbering
-        numbering.meta = meta
-        if not await self._read_names(key, meta, numbering):
-            return None
-        return PartitionView(
+        if not numbering.has_names(meta):
+            names = registry_fields(meta)
+            # With the metadata, which has the checksums of the names of its checkpoint.
+            stored_meta, *values = await self._hmget(key, ["meta", *names])
+            if stored_meta != fields["meta"]:
+                return _Changed()
+            stored = _present(names, values)
+            check_fields(meta, fields["offset"], stored)
+            series, customers = decode_names(meta, stored)
+            numbering.series = self._series.numbers_of(series)
+            numbering.customers = self._customers.numbers_of(customers)
+        view = PartitionView(
             partition=partition,
-            offset=int(offset),
+            offset=int(fields["offset"]),
             meta=meta,
-            index=decode_index(index_data),
-            totals=_renumber(Aggregate.unpack(totals_data), numbering),
+            index=decode_index(fields["index"]),
+            totals=numbering.renumber("totals", decode_totals(fields["totals"])),
             generation=numbering.generation,
+            stored_meta=fields["meta"],
         )
+        numbering.meta = meta
+        return view
 
-    async def _read_names(self, key: str, meta: Meta, numbering: _Numbering) -> bool:
-        """Read the registry if it grew; False if the state vanished meanwhile."""
-        if (meta.series, meta.customers) == (len(numbering.series), len(numbering.customers)):
-            return True
-        fields = registry_fields(meta)
-        values = await self._hmget(key, fields)
-        if any(value is None for value in values):
-            return False
-        names = cast(dict[str, bytes], dict(zip(fields, values, strict=True)))
-        series, customers = decode_names(meta, names)
-        numbering.series = np.array(
-            [_number(name, self.series, self._series_number) for name in series], np.int64
-        )
-        numbering.customers = np.array(
-            [_number(name, self.customers, self._customer_number) for name in customers], np.int64
-        )
-        return True
+    def _unreadable_view(self, partition: int, error: DamagedError) -> PartitionView:
+        # Begun in the middle of a log, without an event yet: no time is whole.
+        meta = Meta(SCHEMA, -1, None, (0,) * len(LEVELS), {}, {}, 0, 0, _NO_EDGES, 0)
+        meta = msgspec.structs.replace(meta, rebuilt=-1, begun_at=1)
+        return PartitionView(partition, 0, meta, {}, Aggregate.empty(), damage=(error,))
+
+    def marked(self, view: PartitionView) -> PartitionView:
+        """Return a view with the slices that are known to be damaged, as gaps of its metadata."""
+        damaged = {
+            slice_id: (version, error)
+            for slice_id, (version, error) in self._damaged.get(view.partition, {}).items()
+            if slice_id in view.index and view.version(slice_id) == version
+        }
+        self._damaged[view.partition] = damaged
+        errors = tuple(error for _, error in damaged.values())
+        if errors == view.damage:
+            return view
+        gaps = (*decode_meta(view.stored_meta).gaps, *map(_gap, damaged))
+        meta = msgspec.structs.replace(view.meta, gaps=gaps)
+        return replace(view, meta=meta, damage=errors)
 
     async def slices(
         self, view: PartitionView, slice_ids: Sequence[SliceId]
     ) -> dict[SliceId, Aggregate] | None:
-        """Read slices at a view's checkpoint; None if a worker has written another one since."""
+        """Read slices at a view's checkpoint; None if a worker has written another one since.
+
+        A damaged slice is empty; `marked` then returns the view with it.
+        """
         key = self._keys.partition(view.partition)
         # One command, so that Redis answers with the metadata and the slices of one moment.
         meta, *values = await self._hmget(key, ["meta", *map(slice_field, slice_ids)])
-        if meta is None or decode_meta(meta) != view.meta:
+        if meta != view.stored_meta:
             return None
         numbering = self._numberings[view.partition]
-        aggregates = {
-            slice_id: _renumber(Aggregate.unpack(value), numbering)
-            for slice_id, value in zip(slice_ids, values, strict=True)
-            if value is not None
-        }
-        return aggregates if len(aggregates) == len(slice_ids) else None
+        aggregates = {}
+        for slice_id, value in zip(slice_ids, values, strict=True):
+            try:
+                if value is None:
+                    raise DamagedError(slice_field(slice_id), "is missing")
+                aggregates[slice_id] = numbering.renumber(
+                    slice_field(slice_id), decode_slice(slice_id, value)
+                )
+            except DamagedError as error:
+                damaged = self._damaged.setdefault(view.partition, {})
+                damaged[slice_id] = (view.version(slice_id), error)
+                aggregates[slice_id] = Aggregate.empty()
+        return aggregates
 
     async def _hmget(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
         if not fields:
@@ -336,64 +374,20 @@ class StateReader:
         return cast(list[bytes | None], await self._redis.hmget(key, list(fields)))
 
 
-class SliceCache:
-    """A consumer that keeps whole slices: those that `cover` selects of each view."""
-
-    def __init__(self, cover: Callable[[PartitionView], Iterable[SliceId]]) -> None:
-        self._cover = cover
-        self._selected: dict[int, tuple[PartitionView, list[SliceId]]] = {}
-        self._read: dict[tuple[int, SliceId], tuple[Version, Aggregate]] = {}
-
-    def missing(self, snapshot: StateSnapshot) -> Mapping[int, Sequence[SliceId]]:
-        """Return the selected slices whose present version was not read yet."""
-        return unread(snapshot, self._selection, self._read)
-
-    def _selection(self, view: PartitionView) -> list[SliceId]:
-        selected = self._selected.get(view.partition)
-        if selected is None or selected[0] is not view:
-            selected = self._selected[view.partition] = view, list(self._cover(view))
-        return selected[1]
-
-    def take(
-        self,
-        snapshot: StateSnapshot,
-        view: PartitionView,
-        slice_id: SliceId,
-        aggregate: Aggregate,
-    ) -> None:
-        """Keep a slice."""
-        self._read[view.partition, slice_id] = (view.version(slice_id), aggregate)
-
-    def aggregates(self, view: PartitionView) -> dict[SliceId, Aggregate]:
-        """Return the selected slices of a view, after `StateSnapshot.load`."""
-        return {
-            slice_id: self._read[view.partition, slice_id][1] for slice_id in self._selection(view)
-        }
+class _Changed:
+    """A worker wrote a checkpoint while a view was read."""
 
 
-def _number(name: Name, names: list[Name], numbers: dict[Name, int]) -> int:
-    number = numbers.setdefault(name, len(names))
-    if number == len(names):
-        names.append(name)
-    return number
+_NO_EDGES = Thresholds((), (), ())
 
 
-def _renumber(aggregate: Aggregate, numbering: _Numbering) -> Aggregate:
-    """Replace a partition's own numbers by the reader's."""
-    return replace(
-        aggregate,
-        series=_rekey(aggregate.series, numbering.series, 0),
-        cells=_rekey(aggregate.cells, numbering.series, CELL_BITS),
-        threshold_counts=_rekey(aggregate.threshold_counts, numbering.series, THRESHOLD_COUNT_BITS),
-        customers=_rekey(aggregate.customers, numbering.customers, 0),
-        counters=_rekey(aggregate.counters, numbering.series, COUNTER_BITS),
-        customer_counters=_rekey(aggregate.customer_counters, numbering.customers, COUNTER_BITS),
-    )
+def _present(names: Sequence[str], values: Sequence[bytes | None]) -> dict[str, bytes]:
+    """Return fields by name. Raises DamagedError if one is missing."""
+    fields = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    if missing := [name for name in names if name not in fields]:
+        raise DamagedError(missing[0], "is missing")
+    return fields
 
 
-def _rekey(table: Table, numbers: Ints, low_bits: int) -> Table:
-    if not len(table):
-        return table
-    # A key is (number << low_bits) | the rest: only the number changes.
-    low = table.keys & ((1 << low_bits) - 1)
-    return Table.summed((numbers[table.keys >> low_bits] << low_bits) | low, table.values)
+def _gap(slice_id: SliceId) -> Gap:
+    return Gap(slice_id.start_s * 1_000, slice_id.end_s * 1_000, 0)

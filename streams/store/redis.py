@@ -8,6 +8,7 @@ of the last write), `meta`, `index`, `totals`, `series:N`, `cubes:N` and one per
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any, cast
 
@@ -16,11 +17,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError, RedisError
 
+from streams.checksums import DamagedError
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
 from streams.errors import ConfigError, one_line
 from streams.memory import MemoryUse
-from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
+from streams.state.snapshot import Snapshot, Stored
 from streams.store.contract import (
     Answer,
     Claimed,
@@ -31,6 +33,7 @@ from streams.store.contract import (
     StoreUnfitError,
 )
 from streams.store.keys import Keys
+from streams.store.stored import read_stored
 
 # A flush is one command; a load may read many slices, in several commands.
 FLUSH_DEADLINE_S = 10.0
@@ -120,7 +123,7 @@ class RedisStore:
         self._redis, self._keys = client, Keys(group, topic)
         self._scripts = {
             name: (files("streams.store") / f"{name}.lua").read_text()
-            for name in ("claim", "flush")
+            for name in ("claim", "flush", "replace")
         }
         self._loaded: dict[str, str] = {}
 
@@ -139,13 +142,8 @@ class RedisStore:
         # Before any state is written, so that readers list the partition with its heartbeat.
         partitions = self._keys.partitions
         await self._redis.sadd(partitions, str(partition))
-        claimed = Claimed(key, owner.decode(), Stored(int(offset or 0)))
-        if offset is None:
-            return claimed
-        fields = await self._load_fields(claimed, ["meta", "index", "totals"])
-        # After the metadata, which tells how many names the registry has.
-        fields |= await self._load_fields(claimed, registry_fields(decode_meta(fields["meta"])))
-        claimed.stored = Stored(int(offset), fields)
+        claimed = Claimed(key, owner.decode(), Stored(0))
+        claimed.stored = await read_stored(claimed.owner, offset, partial(self._look, claimed))
         return claimed
 
     async def load(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
@@ -185,7 +183,7 @@ class RedisStore:
             found |= await self._look(claim, part)
             # The metadata or the index names each field: a missing one was evicted or deleted.
             if missing := [name for name in part if name not in found]:
-                raise Lost(f"{claim.key}: field {missing[0]} is gone: the state was damaged")
+                raise DamagedError(missing[0], "is missing")
         return found
 
     async def flush(self, claim: Claimed, snapshot: Snapshot) -> Answer:
@@ -198,11 +196,26 @@ class RedisStore:
             len(snapshot.deletes),
             *snapshot.deletes,
         ]
+        return await self._write("flush", claim, arguments, snapshot)
+
+    async def replace(self, claim: Claimed, snapshot: Snapshot) -> Answer:
+        """See `Store`."""
+        flush_id = f"{claim.owner}:{snapshot.sequence}"
+        arguments: list[str | bytes | int] = [claim.owner, snapshot.to_offset, flush_id]
+        return await self._write("replace", claim, arguments, snapshot)
+
+    async def _write(
+        self,
+        script: str,
+        claim: Claimed,
+        arguments: list[str | bytes | int],
+        snapshot: Snapshot,
+    ) -> Answer:
         for name, value in snapshot.fields.items():
             arguments += (name, value)
         try:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
-                answer = await self._run("flush", claim.key, arguments)
+                answer = await self._run(script, claim.key, arguments)
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(f"{claim.key}: cannot write: {_reason(error)}") from error
         return Answer(cast(bytes, answer).decode())

@@ -28,6 +28,7 @@ FIXES = {
     HaltReason.UNREADABLE: "`tokenpulse partitions move` resumes after it",
     HaltReason.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
     HaltReason.LOG_RECREATED: "`tokenpulse partitions move` to offset 0 counts the new log",
+    HaltReason.DAMAGED: "put a backup of Redis back, or `tokenpulse state repair --accept-loss`",
 }
 OF_ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
 
@@ -103,6 +104,11 @@ class Halt:
     reason: HaltReason
     offset: int
     detail: str
+
+    @property
+    def needs_repair(self) -> bool:
+        """Return whether there is no state with which the partition could be resumed."""
+        return self.reason is HaltReason.DAMAGED
 
 
 @dataclass(frozen=True, slots=True)

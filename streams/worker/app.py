@@ -103,6 +103,16 @@ class KafkaConsumerControl:
             return None
         return {tp.partition: offset for tp, offset in offsets.items()}
 
+    async def log_start(self, partition: int) -> int:
+        """Return the first offset of the log; waits until a broker answers."""
+        while True:
+            try:
+                tp = TP(self.topic, partition)
+                return await cast(BatchConsumer, self.app.consumer).log_start(tp)
+            except (KafkaError, TimeoutError) as error:
+                log.warning("no broker says where the log begins: %r: asking again", error)
+                await asyncio.sleep(1)
+
     async def seek(self, partition: int, offset: int) -> int:
         """Seek, and return the epoch of later batches; 0 if the partition was just revoked."""
         tp = TP(self.topic, partition)

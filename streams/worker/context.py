@@ -33,6 +33,10 @@ class ConsumerControl(Protocol):
         """
         ...
 
+    async def log_start(self, partition: int) -> int:
+        """Return the first offset that Kafka still has of a partition."""
+        ...
+
     async def seek(self, partition: int, offset: int) -> int:
         """Move to `offset`. Return the epoch of all batches that are fetched from now on."""
         ...

@@ -13,12 +13,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
-from streams.events.decoder import Decoded, decode
+from streams.checksums import DamagedError
 from streams.kafka.fetch import Batch
 from streams.logs.partition_log import PartitionLog
 from streams.state.edges import export_edges
@@ -28,6 +25,7 @@ from streams.state.slices import SliceId
 from streams.state.snapshot import slice_field
 from streams.store.contract import Answer, CommandKind, Lost, OperatorCommand, StoreError
 from streams.store.heartbeat import HaltReason
+from streams.store.stored import HEAD, FieldCheck
 from streams.worker.admission import (
     FIXES,
     OF_ANOTHER_LOG,
@@ -38,21 +36,20 @@ from streams.worker.admission import (
     Seek,
 )
 from streams.worker.archiver import Archiver
+from streams.worker.batches import KeyCheck, decode_batch, mark_duplicates, remember_ids
 from streams.worker.circuit_breaker import CircuitBreaker
 from streams.worker.context import WorkerContext
 from streams.worker.dead_letters import DeadLetterDeliveries
-from streams.worker.deduplication import Deduplicator, deduplicate
+from streams.worker.deduplication import Deduplicator
 from streams.worker.exemplars import Exemplars
 from streams.worker.field_samples import FieldSamples
-from streams.worker.record_keys import KeyCheck
 from streams.worker.recovery import Loaded
 from streams.worker.supervision import CHECK_S
 
 log = logging.getLogger(__name__)
 
 REFETCH_AFTER_S = 15.0
-COMMAND_VALID_S = 600
-_NEVER_LATE_MS = 1 << 60
+FIELDS_AT_ONCE = 16  # checked with the stored offset
 
 
 class PartitionWorker:
@@ -84,7 +81,9 @@ class PartitionWorker:
         )
         self.exemplars = Exemplars(export_edges(thresholds_of(settings)))
         self.field_samples = FieldSamples()
+        self.admission.halted = loaded.halt
         self._archiver = Archiver(context, loaded.partition, loaded.claim)
+        self._field_check = FieldCheck(partial(context.store.look, loaded.claim))
         self.released = False  # given back, or replaced by a worker with a newer claim
         self._counting = asyncio.Lock()  # held while the state changes or a snapshot is taken
         self._flushing = asyncio.Lock()  # held from a snapshot until the store has answered
@@ -145,29 +144,19 @@ class PartitionWorker:
         self._flushed_at = time.monotonic()  # reading again takes time, but is no stall
         if self.deduplicator is None or self.state.watermark.time_ms is None or not batch.values:
             return
-        # No record is late now: the deduplicator leaves out those that were too late then.
-        limits = replace(self._context.event_limits, horizon_ms=_NEVER_LATE_MS)
-        timestamps_ms = np.array(batch.timestamps_ms, np.int64)
-        columns = decode(batch.values, timestamps_ms, None, limits).columns
-        self.deduplicator.remember(
-            batch.offsets_at(columns.position), columns, self.state.watermark.settled_ms
-        )
-
-    def _decode(self, batch: Batch) -> Decoded:
-        timestamps_ms = np.array(batch.timestamps_ms, np.int64)
-        by_sender = np.array(batch.by_sender, np.bool_) if batch.by_sender else None
-        limits = self._context.event_limits
-        return decode(batch.values, timestamps_ms, self.state.watermark, limits, by_sender)
+        settled_ms = self.state.watermark.settled_ms
+        remember_ids(batch, self.deduplicator, settled_ms, self._context.event_limits)
 
     async def _count(self, batch: Batch) -> None:
-        decoded = self._decode(batch)
+        decoded = decode_batch(batch, self.state.watermark, self._context.event_limits)
         rejected = [rejection.position for rejection in decoded.rejections]
         span = (self.state.next_offset, batch.highwater)
         if (reason := self._breaker.check_log(*span, len(batch.values), rejected)) is not None:
             self._halt(Halt(HaltReason.DEAD_LETTERS, self.state.next_offset, reason))
             return
         self._key_check.check(batch, decoded.columns)
-        decoded = self._deduplicate(batch, decoded)
+        if self.deduplicator is not None:
+            decoded = mark_duplicates(batch, decoded, self.deduplicator)
         await self._fetch(self.state.missing(decoded))
         await self._dead_letters.send(batch, decoded.rejections)
         # After the dead letters, so that every checkpoint with this batch waits for them.
@@ -175,14 +164,6 @@ class PartitionWorker:
         self.field_samples.sample(batch.offsets, batch.timestamps_ms, decoded.columns)
         if self.exemplars.due:
             self.exemplars.sample(batch.values, decoded.columns, self.state.registry.knows)
-
-    def _deduplicate(self, batch: Batch, decoded: Decoded) -> Decoded:
-        if self.deduplicator is None:
-            return decoded
-        # All valid records, with the duplicates: a later one may be a duplicate of a duplicate.
-        columns = decoded.columns
-        offsets = batch.offsets_at(columns.position)
-        return deduplicate(decoded, self.deduplicator.find_duplicates(offsets, columns))
 
     async def _fetch(self, missing: Sequence[SliceId]) -> None:
         """Fetch slices that only the store has."""
@@ -266,7 +247,7 @@ class PartitionWorker:
         if command.kind == CommandKind.SET_WATERMARK:
             await self._set_watermark(command)
             return
-        if halt is None or command_id == self._command_at_halt:
+        if halt is None or command_id == self._command_at_halt or halt.needs_repair:
             return
         async with self._counting:
             if self.released:
@@ -315,9 +296,9 @@ class PartitionWorker:
                 return
             reason = refuse_set_back(state.watermark.settled_ms, to_ms)
             # A state that was lost is counted again, and must not meet a command of the past.
-            if abs(time.time() - command.at_ms / 1_000) > COMMAND_VALID_S:
+            if not command.is_recent(time.time()):
                 reason = (
-                    f"its time differs from this worker's clock by more than {COMMAND_VALID_S} s; "
+                    f"its time differs from this worker's clock by more than {command.VALID_S} s; "
                     "correct the operator's clock, or repeat the command if it is old"
                 )
             if reason is not None:
@@ -344,6 +325,12 @@ class PartitionWorker:
         """Seek to where this claim begins to read; no batch is judged before."""
         async with self._counting:
             await self._seek_and_resume(self.admission.read_from)
+        self.pause_if_halted()
+
+    def pause_if_halted(self) -> None:
+        """Pause the consumer if this claim began with a damaged state."""
+        if self.admission.halted is not None:
+            self._halt(self.admission.halted)
 
     async def _seek_and_resume(self, offset: int) -> None:
         self.admission.note_seek(await self._context.consumer.seek(self.partition, offset))
@@ -374,19 +361,30 @@ class PartitionWorker:
         self._consumed_at = min(time.monotonic(), self._consumed_at + blocked_s)
 
     async def check_stored_offset(self) -> None:
-        """Check every `CHECK_S` that the store still holds the offset it confirmed.
+        """Check every `CHECK_S` the stored offset, and in turn all other stored fields.
 
-        Without new records no checkpoint would show that it went back. Raises Lost.
+        Without new records no checkpoint would show that the store went back or is damaged. Raises
+        Lost, DamagedError.
         """
-        if time.monotonic() - self._store_checked_at < CHECK_S:
+        halt = self.admission.halted
+        is_due = time.monotonic() - self._store_checked_at >= CHECK_S
+        if not is_due or (halt is not None and halt.needs_repair):
             return
         self._store_checked_at = time.monotonic()
         async with self._flushing:
             try:
-                fields = await self._context.store.look(self.admission.claim, ["offset"])
+                offset = await self._field_check.check_next(FIELDS_AT_ONCE)
             except StoreError:
                 return  # no answer: the next checkpoint reports it
-            if int(fields.get("offset", b"0")) != self.state.stored_offset:
+            except DamagedError as error:
+                if error.field not in HEAD:
+                    raise
+                # Memory has these fields.
+                self._log.error("the stored state is damaged: %s: writing it again", error)
+                async with self._counting:
+                    self.state.repair({})
+                return
+            if offset != self.state.stored_offset:
                 raise Lost("the store went back to an older state")
 
     def stalled_s(self) -> float:

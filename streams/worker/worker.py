@@ -16,11 +16,12 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+from streams.checksums import DamagedError
 from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
 from streams.logs.partition_log import PartitionLog
 from streams.state.limits import event_limits
-from streams.store.contract import Lost, Store, StoreError
+from streams.store.contract import CommandKind, Lost, OperatorCommand, Store, StoreError
 from streams.worker.context import ConsumerControl, DeadLetterQueue, WorkerContext
 from streams.worker.heartbeat import HeartbeatSender
 from streams.worker.partition_worker import PartitionWorker
@@ -64,7 +65,7 @@ class StreamWorker:
             archive=archive,
             counters=self.counters,
         )
-        self._loader = Loader(settings, store, archive)
+        self._loader = Loader(settings, store, archive, consumer)
         name = f"{os.uname().nodename}:{os.getpid()}"
         self._heartbeat = HeartbeatSender(name, self._context)
         self._partitions: dict[int, PartitionWorker] = {}
@@ -104,11 +105,18 @@ class StreamWorker:
         for partition, epoch in epochs.items():
             if (worker := self._partitions.get(partition)) is not None:
                 worker.admission.note_seek(epoch)
+                worker.pause_if_halted()
 
     async def _claim(
-        self, partition: int, generation: int, committed: int, shared_by: int
+        self,
+        partition: int,
+        generation: int,
+        committed: int,
+        shared_by: int,
+        damage: DamagedError | None = None,
+        accept_loss: bool = False,
     ) -> PartitionWorker:
-        loaded = await self._loader.load(partition, committed)
+        loaded = await self._loader.load(partition, committed, damage, accept_loss)
         self.counters.rollbacks += loaded.went_back
         return PartitionWorker(self._context, loaded, generation, shared_by)
 
@@ -162,8 +170,16 @@ class StreamWorker:
         """Return whether this worker has claimed a partition and not given it back."""
         return partition in self._partitions
 
-    async def _reload(self, stale: PartitionWorker, reason: Lost) -> None:
-        """Drop a partition from memory, and claim and load it again."""
+    async def _reload(
+        self,
+        stale: PartitionWorker,
+        reason: Lost | DamagedError,
+        command: OperatorCommand | None = None,
+    ) -> None:
+        """Drop a partition from memory, and claim and load it again.
+
+        If a field is damaged it is repaired; `command`: by this command of an operator.
+        """
         partition_log = PartitionLog(log, stale.partition).at(stale.state.next_offset)
         partition_log.warning("%s: loading it again", reason)
         async with self._reloading:
@@ -172,7 +188,7 @@ class StreamWorker:
             for attempt in range(1, RECLAIMS + 1):
                 try:
                     fresh = await self._supervision.retry(
-                        partition_log, partial(self._claim_again, stale)
+                        partition_log, partial(self._claim_again, stale, reason, command)
                     )
                     break
                 except Lost as error:
@@ -186,9 +202,16 @@ class StreamWorker:
                 del self._partitions[stale.partition]
             else:
                 self._partitions[stale.partition] = fresh
+                if command is not None:
+                    fresh.applied_command = command.id
                 await fresh.begin_reading()
 
-    async def _claim_again(self, stale: PartitionWorker) -> PartitionWorker | None:
+    async def _claim_again(
+        self,
+        stale: PartitionWorker,
+        reason: Lost | DamagedError,
+        command: OperatorCommand | None,
+    ) -> PartitionWorker | None:
         """Claim a partition again; None if the group has assigned it to another worker.
 
         A claim would then only lock out its owner.
@@ -199,7 +222,12 @@ class StreamWorker:
         # The store may have confirmed more to this worker than was committed to Kafka.
         known = max(committed[stale.partition], stale.state.stored_offset)
         fresh = await self._claim(
-            stale.partition, stale.admission.generation, known, len(self._partitions)
+            stale.partition,
+            stale.admission.generation,
+            known,
+            len(self._partitions),
+            reason if isinstance(reason, DamagedError) else None,
+            accept_loss=command is not None and command.to == 1,
         )
         if fresh.state.rebuilt and fresh.state.stored_offset < known:
             fresh.state.mark_rebuilt(max(fresh.state.rebuilt, stale.state.rebuilt + 1))
@@ -220,8 +248,8 @@ class StreamWorker:
             await worker.consume(batch)
             if worker.state.unflushed >= self._settings.flush_max_events:
                 self._flush_due.set()
-        except Lost as error:
-            self.counters.fenced += 1
+        except (Lost, DamagedError) as error:
+            self.counters.fenced += isinstance(error, Lost)
             await self._reload(worker, error)
         if not self._has_room():
             await self._wait_for_room()
@@ -263,7 +291,10 @@ class StreamWorker:
             await asyncio.sleep(ARCHIVE_CHECK_S)
             # A copy, as the partitions may change while one is archived.
             for worker in list(self._partitions.values()):
-                await worker.archive()
+                try:
+                    await worker.archive()
+                except DamagedError as error:
+                    await self._reload(worker, error)
 
     async def flush_all(self) -> None:
         """Write a checkpoint and send a heartbeat of each partition. Raises Lost as `consume`."""
@@ -274,14 +305,14 @@ class StreamWorker:
                 if self._supervision.is_fit:
                     await worker.flush(self._resident_max_bytes())
                     await worker.check_stored_offset()
-            except Lost as error:
+            except (Lost, DamagedError) as error:
                 await self._reload(worker, error)
             if not worker.released:
                 if not self._blocked:
                     await worker.refetch_if_silent()
                 try:
                     await self._exchange_heartbeat(worker)
-                except Lost as error:
+                except (Lost, DamagedError) as error:
                     await self._reload(worker, error)
         async with self._flushed:
             self._flushed.notify_all()
@@ -302,6 +333,11 @@ class StreamWorker:
         except StoreError as error:
             self._heartbeat_answered = False
             log.warning("no heartbeat sent: %s", error)
+            return
+        if command is not None and command.kind == CommandKind.REPAIR:
+            if command.id != worker.applied_command and command.is_recent(time.time()):
+                reason = DamagedError("all fields", f"checked by command of {command.by}")
+                await self._reload(worker, reason, command)
             return
         await worker.apply(command)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from streams.state.slices import Thresholds
+from streams.state.slices import Aggregate, Thresholds
 from streams.state.snapshot import Meta, Snapshot
 from streams.store.contract import Answer, Claimed, Store
 from streams.store.keys import Keys
@@ -18,7 +18,7 @@ GROUP, TOPIC, PARTITION = "g", "t", 3
 KEY = Keys(GROUP, TOPIC).partition(PARTITION)
 NOTHING = {
     "index": msgspec.msgpack.encode([{}, {}, {}, {}, {}]),
-    "totals": b"opaque here",
+    "totals": Aggregate.empty().pack(),
     "meta": msgspec.msgpack.encode(
         Meta(
             *(1, 1, None, (0, 0, 0, 0, 0), {}, {}),

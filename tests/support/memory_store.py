@@ -8,10 +8,12 @@ worker on top of it: several workers share one `MemoryRedis`, as they would shar
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from streams.checksums import DamagedError
 from streams.memory import MemoryUse
-from streams.state.snapshot import Snapshot, Stored, decode_meta, registry_fields
+from streams.state.snapshot import Snapshot, Stored
 from streams.store.contract import (
     Answer,
     Claimed,
@@ -22,6 +24,7 @@ from streams.store.contract import (
 )
 from streams.store.keys import Keys
 from streams.store.redis import eviction_problem
+from streams.store.stored import read_stored
 
 GUARDS = frozenset({"owner", "offset", "flush_id"})
 
@@ -59,7 +62,7 @@ class MemoryHash:
         guards = self.guards
         if self.owner != owner and "owner" in guards:
             return Answer.FENCED
-        if self.flush_id == flush_id and "flush_id" in guards:
+        if (self.flush_id, self.offset) == (flush_id, to_offset) and "flush_id" in guards:
             return Answer.ALREADY
         if (self.offset or 0) != from_offset and "offset" in guards:
             return Answer.CONFLICT
@@ -68,6 +71,15 @@ class MemoryHash:
             self.fields.pop(name, None)
         self.fields.update(fields)
         self.offset, self.flush_id = to_offset, flush_id
+        return Answer.OK
+
+    def replace(
+        self, owner: str, offset: int, flush_id: str, fields: Mapping[str, bytes]
+    ) -> Answer:
+        """replace.lua: the whole state."""
+        if self.owner != owner:
+            return Answer.FENCED
+        self.fields, self.offset, self.flush_id = dict(fields), offset, flush_id
         return Answer.OK
 
     def look(self, owner: str, names: Iterable[str]) -> dict[str, bytes]:
@@ -84,7 +96,7 @@ class MemoryHash:
         """`look`, but a missing field is Lost, too."""
         found = self.look(owner, names)
         if missing := [name for name in names if name not in found]:
-            raise Lost(f"field {missing[0]} is gone: the state was damaged")
+            raise DamagedError(missing[0], "is missing")
         return found
 
     def copy(self) -> "MemoryHash":
@@ -151,13 +163,9 @@ class MemoryStore:
         await self._delay("claim")
         owner, offset = at.claim(uuid.uuid4().hex)
         await self._delay("claimed")
-        claimed = Claimed(
-            Keys(self._group, self._topic).partition(partition), owner, Stored(offset or 0)
-        )
-        if offset is not None:
-            fields = await self.load(claimed, ["meta", "index", "totals"])
-            fields |= await self.load(claimed, registry_fields(decode_meta(fields["meta"])))
-            claimed.stored = Stored(offset, fields)
+        claimed = Claimed(Keys(self._group, self._topic).partition(partition), owner, Stored(0))
+        stored_offset = None if offset is None else str(offset).encode()
+        claimed.stored = await read_stored(owner, stored_offset, partial(self.look, claimed))
         return claimed
 
     async def load(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
@@ -194,6 +202,18 @@ class MemoryStore:
             snapshot.fields,
         )
         await self._delay("flushed")
+        return answer
+
+    async def replace(self, claim: Claimed, snapshot: Snapshot) -> Answer:
+        """See `Store`."""
+        await self._delay("replace")
+        answer = self._of(claim).replace(
+            claim.owner,
+            snapshot.to_offset,
+            f"{claim.owner}:{snapshot.sequence}",
+            snapshot.fields,
+        )
+        await self._delay("replaced")
         return answer
 
     async def send_heartbeat(

@@ -174,6 +174,8 @@ class Shelf:
             sequence=0,
             written_at_ms=0,
             archived_at_ms=0,
+            checksums={},  # one is of the index
+            generations=(),
             set_back=set_back and set_back._replace(checkpoint=0),
         )
         return left | {"meta": meta, "index": set(self.index)}

@@ -11,6 +11,16 @@ from streams.config.settings import Worker
 from streams.kafka.fetch import Batch, Unreadable
 from streams.state.partition import PartitionState
 from streams.state.slices import PROBES_AT, Aggregate
+from streams.store.archive import (
+    Archived,
+    ArchivePlace,
+    Ledger,
+    Look,
+    Record,
+    keep,
+    restored,
+    write,
+)
 from streams.store.contract import OperatorCommand
 from streams.worker.partition_worker import PartitionWorker
 from streams.worker.worker import StreamWorker
@@ -53,6 +63,25 @@ class LogInMemory:
         self.values[partition] = list(values)
 
 
+class ArchiveInMemory:
+    """The archive topic of one partition, as a list of records."""
+
+    def __init__(self) -> None:
+        self._place = ArchivePlace("g", "t", 0)
+        self._live: dict[bytes, bytes] = {}
+
+    async def read(self, partition: int) -> Archived | None:
+        return restored(self._place, self._live)[0]
+
+    async def write(self, partition: int, owner: str, look: Look) -> int | None:
+        async def send(records: Sequence[Record]) -> None:
+            for key, value in records:
+                keep(self._live, key, value)
+
+        ledger = Ledger(self._place, owner, owner[-8:], set(self._live))
+        return await write(ledger, look, send, AT_MS)
+
+
 class WorkerBench:
     """A worker with its consumer, dead letters and store, all of them in memory."""
 
@@ -62,10 +91,12 @@ class WorkerBench:
         redis: MemoryRedis,
         settings: Worker = WORKER,
         store: MemoryStore | None = None,
+        archive: ArchiveInMemory | None = None,
     ) -> None:
         self.log, self.redis = log, redis
         self.store = store or MemoryStore(redis, "g", "t")
-        self.worker = StreamWorker(settings, self.store, self, self)
+        self.worker = StreamWorker(settings, self.store, self, self, archive)
+        self.log_begin = 0  # the first record that is not deleted yet
         self.positions: dict[int, int] = {}
         self.epochs: dict[int, int] = {}
         self.seeks: list[tuple[int, int]] = []  # partition, offset
@@ -83,6 +114,9 @@ class WorkerBench:
         self.epochs[partition] = self.epochs.get(partition, 0) + 1
         self.seeks.append((partition, offset))
         return self.epochs[partition]
+
+    async def log_start(self, partition: int) -> int:
+        return self.log_begin
 
     def broker_silence_s(self) -> float:
         return 0.0

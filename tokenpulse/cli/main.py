@@ -50,6 +50,7 @@ COMMANDS = {
     "scenario": ("scenario:scenario", "Cause faults in running simulated traffic."),
     "simulate": ("traffic:simulate", "Send simulated traffic, with faults on request."),
     "sla": ("sla:sla", "Show the status of every objective, credits and adjustments."),
+    "state": ("partitions:state", "Check the stored state for damage, and repair it."),
     "topics": ("servers:topics", "Create Kafka topics."),
     "try": (
         "attempt:try_",

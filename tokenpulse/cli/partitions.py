@@ -1,4 +1,4 @@
-"""`tokenpulse partitions`: list partitions, and send operator commands to their workers."""
+"""`tokenpulse partitions` and `state`: list partitions, and send commands to their workers."""
 
 import json
 import sys
@@ -10,7 +10,9 @@ import click
 
 from streams.query.instants import rfc3339_ms
 from streams.query.partitions import Partitions, PartitionStatus, new_command
+from streams.query.state_check import PartitionCheck, check_states
 from streams.store.contract import CommandKind, OperatorCommand
+from streams.store.rebuilding import Source
 from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Instant, Words
 from tokenpulse.redis_call import run_with_redis
@@ -20,6 +22,8 @@ T = TypeVar("T")
 
 # A worker reads commands with its heartbeats; a reload may delay them.
 ACKNOWLEDGED_WITHIN_S = 30.0
+# A repair reads the whole state, and the archive.
+REPAIRED_WITHIN_S = 300.0
 REASON = click.option("--reason", type=Words(), required=True, help="Reason; the worker logs it.")
 COLUMNS = (
     *("PARTITION", "OFFSET", "LAG", "WATERMARK", "WORKER", "HEARTBEAT"),
@@ -111,6 +115,97 @@ def partitions_set_watermark(ctx: click.Context, partition: int, to_s: int, reas
     )
 
 
+@click.group()
+def state() -> None:
+    """Check the stored state for damage, and repair it (docs/reliability.md)."""
+
+
+@state.command("check")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_context
+def state_check(ctx: click.Context, as_json: bool) -> None:
+    """Check every stored field of all partitions, and say what can rebuild a damaged one.
+
+    Exit status 0 if all are whole, 1 if one is damaged, 2 if Redis or Kafka does not answer.
+    """
+    checks = _checks(ctx)
+    if as_json:
+        click.echo(json.dumps([_check_json(check) for check in checks], indent=1))
+    else:
+        for check in checks:
+            _print_check(check)
+    sys.exit(1 if any(check.damage for check in checks) else 0)
+
+
+@state.command("repair")
+@click.option("--partition", "only", type=click.IntRange(min=0), multiple=True, help="Only these.")
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Also give up what nothing can rebuild; the windows with it are incomplete.",
+)
+@REASON
+@click.pass_context
+def state_repair(ctx: click.Context, only: Sequence[int], accept_loss: bool, reason: str) -> None:
+    """Let the workers of damaged partitions restore them from the archive and the log.
+
+    Exit status 0 if all are whole or counting again, 1 if one stays halted.
+    """
+    damaged = [
+        check for check in _checks(ctx) if check.damage and (not only or check.partition in only)
+    ]
+    if not damaged:
+        click.echo("no stored field is damaged")
+    halted = []
+    for check in damaged:
+        command = new_command(CommandKind.REPAIR, int(accept_loss), reason)
+        status = _send(ctx, check.partition, command, REPAIRED_WITHIN_S)
+        if status.halted is None:
+            click.echo(f"partition {check.partition}: worker {status.worker} repaired the state")
+        else:
+            halted.append(status)
+            click.echo(
+                f"tokenpulse: partition {check.partition}: halted: {_halt(status)}: "
+                f"{status.halted_detail}",
+                err=True,
+            )
+    sys.exit(1 if halted else 0)
+
+
+_REBUILT_FROM = {
+    Source.SLICES: "`tokenpulse state repair` restores it from the archive",
+    Source.ARCHIVE: "`tokenpulse state repair` restores the partition from the archive, and counts "
+    "the records since again",
+    Source.LOG: "`tokenpulse state repair` counts the whole log of the partition again",
+    None: "neither archive nor log can rebuild it: put a backup of Redis back, or give it up with "
+    "`tokenpulse state repair --accept-loss`",
+}
+
+
+def _checks(ctx: click.Context) -> list[PartitionCheck]:
+    settings = load_client_settings(ctx.obj)
+    archived = bool(settings.worker.archive_interval_s)
+    return run_with_redis(settings, lambda client: check_states(client, settings.kafka, archived))
+
+
+def _check_json(check: PartitionCheck) -> dict[str, Any]:
+    return {
+        "partition": check.partition,
+        "fields": check.fields,
+        "damaged": [{"field": one.field, "detail": one.detail} for one in check.damage],
+        "rebuilt_from": check.source,
+    }
+
+
+def _print_check(check: PartitionCheck) -> None:
+    if not check.damage:
+        click.echo(f"partition {check.partition}: {check.fields} fields, all whole")
+        return
+    for error in check.damage:
+        click.echo(f"partition {check.partition}: DAMAGED: {error}")
+    click.echo(f"partition {check.partition}: {_REBUILT_FROM[check.source]}")
+
+
 def _with_partitions(ctx: click.Context, call: Callable[[Partitions], Awaitable[T]]) -> T:
     settings = load_client_settings(ctx.obj)
     kafka, stale_after_s = settings.kafka, settings.exporter.stale_after_s
@@ -120,16 +215,21 @@ def _with_partitions(ctx: click.Context, call: Callable[[Partitions], Awaitable[
     )
 
 
-def _send(ctx: click.Context, partition: int, command: OperatorCommand) -> PartitionStatus:
+def _send(
+    ctx: click.Context,
+    partition: int,
+    command: OperatorCommand,
+    within_s: float = ACKNOWLEDGED_WITHIN_S,
+) -> PartitionStatus:
     """Send a command to the worker of a partition; return the status after it was acknowledged."""
     try:
         return _with_partitions(
-            ctx, lambda partitions: partitions.send(partition, command, ACKNOWLEDGED_WITHIN_S)
+            ctx, lambda partitions: partitions.send(partition, command, within_s)
         )
     except TimeoutError:
         click.echo(
             f"tokenpulse: partition {partition}: no worker acknowledged the command within "
-            f"{ACKNOWLEDGED_WITHIN_S:.0f} s; look at its log and at `tokenpulse partitions list`, "
+            f"{within_s:.0f} s; look at its log and at `tokenpulse partitions list`, "
             "then send the command again",
             err=True,
         )

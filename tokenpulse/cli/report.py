@@ -90,6 +90,11 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     answer = run_with_redis(
         settings, lambda client: query(client, kafka.group, kafka.topic, question)
     )
+    for line in answer.damage:
+        click.echo(
+            f"tokenpulse: left out, as it is damaged: {line}; see `tokenpulse state check`",
+            err=True,
+        )
     if hdr is not None:
         log = StringIO()
         write_hdr_log(answer, log)

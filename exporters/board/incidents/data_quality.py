@@ -42,7 +42,8 @@ def data_quality(
 
     `stale_after_s`: age of a heartbeat after which its worker counts as gone, as for readiness.
     """
-    totals.add(reading.now_s, totals_of(reading.views))
+    if all(view.is_readable for view in reading.views):
+        totals.add(reading.now_s, totals_of(reading.views))
     unowned = _unowned_partitions(reading, stale_after_s)
     delays_s = _delays_s(reading, unowned)
     silences_s = _broker_silences_s(reading, unowned)

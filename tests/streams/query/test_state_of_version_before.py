@@ -147,5 +147,7 @@ def test_a_worker_takes_the_older_state_over_and_writes_back_the_same_counts(
         for name in {name for name in after if after[name] != before[key][name]} - changing:
             was = before[key][name]
             assert isinstance(was, bytes)
-            assert after[name] == Aggregate.unpack(was).pack()
+            now = after[name]
+            assert isinstance(now, bytes)
+            assert Aggregate.unpack(now).pack() == Aggregate.unpack(was).pack()
     assert_same_reports(older, redis_client)

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.checksums import DamagedError
 from streams.state.registry import CHUNK
 from streams.state.snapshot import slice_field
 from streams.store.archive import (
     HEAD,
     PART_BYTES,
     SCHEMA,
-    ArchiveError,
     ArchivePlace,
     Copy,
     Ledger,
@@ -90,7 +90,8 @@ def test_whatever_happens_the_archive_is_a_state_that_was(
             world.checkpointed(log, min(len(log), world.shelf.offset + number))
         if what == "roll back" and len(backups) >= number:
             # The numbers of checkpoints are given out again, to the next owner.
-            world.shelf.offset, world.shelf.fields = backups[-number]
+            offset, fields = backups[-number]
+            world.shelf.offset, world.shelf.fields = offset, dict(fields)
             ledger = world.claim()
         if what == "claim":
             ledger = world.claim()
@@ -223,7 +224,19 @@ def test_a_damaged_state_is_not_archived() -> None:
     world.written(world.claim())
     there = world.read()
     del world.shelf.fields[slice_field(min(world.shelf.index))]
-    with pytest.raises(ArchiveError, match=r"group\|topic\|7\|s:.*gone from the store.*damaged"):
+    with pytest.raises(DamagedError, match=r"s:.*: is missing"):
+        finished(world.writing(world.claim()))
+    assert world.read() == there
+
+
+def test_a_slice_with_a_wrong_bit_is_not_archived() -> None:
+    world, _ = world_of(60)
+    world.written(world.claim())
+    there = world.read()
+    name = slice_field(min(world.shelf.index))
+    data = world.shelf.fields[name]
+    world.shelf.fields[name] = data[:9] + bytes([data[9] ^ 1]) + data[10:]
+    with pytest.raises(DamagedError, match=f"{name}: its checksum is wrong"):
         finished(world.writing(world.claim()))
     assert world.read() == there
 

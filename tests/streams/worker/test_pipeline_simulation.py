@@ -166,6 +166,9 @@ class Member:
         self.position, self.epoch = offset, self.epoch + 1
         return self.epoch
 
+    async def log_start(self, partition: int) -> int:
+        return 0
+
     def broker_silence_s(self) -> float:
         return 0.0
 

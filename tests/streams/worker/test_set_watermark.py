@@ -8,7 +8,6 @@ import pytest
 from streams.events.watermark import Watermark
 from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.contract import OperatorCommand
-from streams.worker.partition_worker import COMMAND_VALID_S
 from tests.support.memory_store import MemoryRedis
 from tests.support.worker_bench import (
     AT_MS,
@@ -108,7 +107,7 @@ def test_a_worker_killed_before_or_after_the_checkpoint_applies_it_once(
     [
         command(to_ms=YEAR_2100_MS),
         command(to_ms=YEAR_2100_MS + 1),
-        command(at_ms=NOW_MS - (COMMAND_VALID_S + 60) * 1_000),
+        command(at_ms=NOW_MS - (OperatorCommand.VALID_S + 60) * 1_000),
     ],
 )
 def test_a_refused_command_changes_no_state_and_is_acknowledged(

@@ -29,7 +29,7 @@ def worker(ctx: click.Context) -> None:
 async def _read_progress(client: "aioredis.Redis", settings: Settings) -> list[Progress]:
     """Read the heartbeat and the last checkpoint of every partition."""
     snapshot = await StateReader(client, settings.kafka.group, settings.kafka.topic).snapshot()
-    views = {view.partition: view for view in snapshot.views}
+    views = {view.partition: view for view in snapshot.views if view.is_readable}
     progress = []
     for heartbeat in snapshot.heartbeats:
         view = views.get(heartbeat.partition)

@@ -1,16 +1,49 @@
-"""Compares the keys of records with their request ids.
+"""What is read from a batch before it is counted: its events, their request ids, the keys.
 
 The same request id in two partitions counts twice; the key of a record decides its partition.
 """
 
+from dataclasses import replace
+
+import numpy as np
 from xxhash import xxh3_128_digest
 
 from streams.events.columns import Columns
+from streams.events.decoder import Decoded, EventLimits, decode
+from streams.events.watermark import Watermark
 from streams.kafka.fetch import Batch
 from streams.logs.partition_log import PartitionLog
+from streams.worker.deduplication import Deduplicator, deduplicate
 from streams.worker.supervision import WorkerCounters
 
 LOOK_RECORDS = 100  # of a fetched batch: a look at each record would slow the worker
+_NEVER_LATE_MS = 1 << 60
+
+
+def decode_batch(batch: Batch, watermark: Watermark, limits: EventLimits) -> Decoded:
+    """Return the events and rejections of a batch."""
+    timestamps_ms = np.array(batch.timestamps_ms, np.int64)
+    by_sender = np.array(batch.by_sender, np.bool_) if batch.by_sender else None
+    return decode(batch.values, timestamps_ms, watermark, limits, by_sender)
+
+
+def mark_duplicates(batch: Batch, decoded: Decoded, deduplicator: Deduplicator) -> Decoded:
+    """Return a decoded batch whose duplicates are set apart."""
+    # All valid records, with the duplicates: a later one may be a duplicate of a duplicate.
+    columns = decoded.columns
+    offsets = batch.offsets_at(columns.position)
+    return deduplicate(decoded, deduplicator.find_duplicates(offsets, columns))
+
+
+def remember_ids(
+    batch: Batch, deduplicator: Deduplicator, settled_ms: int | None, limits: EventLimits
+) -> None:
+    """Read the request ids of records that the state counts already."""
+    # No record is late now: the deduplicator leaves out those that were too late then.
+    limits = replace(limits, horizon_ms=_NEVER_LATE_MS)
+    timestamps_ms = np.array(batch.timestamps_ms, np.int64)
+    columns = decode(batch.values, timestamps_ms, None, limits).columns
+    deduplicator.remember(batch.offsets_at(columns.position), columns, settled_ms)
 
 
 class KeyCheck:
