@@ -20,7 +20,7 @@ from exporters.windows.measured import Measured, outcome_counts
 from streams.events.fields import OUTCOMES
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import CUSTOMER_COLUMNS, LATENCIES, LATENCY_BITS, SERIES_COLUMNS
-from streams.state.tables import Ints
+from streams.state.tables import Ints, sum_rows
 
 Unit = Literal["percent", "latency", "count", "tokens"]
 _QUANTILE_NAMES = ("P50", "P95", "P99")
@@ -187,8 +187,7 @@ class _Rows:
         known = table.keys < len(self._mask)
         chosen = np.zeros(len(table), np.bool_)
         chosen[known] = self._mask[table.keys[known]]
-        row: Ints = table.values[chosen].sum(axis=0)
-        return row
+        return sum_rows(table.values[chosen])
 
     def _outcomes(self, row: Ints) -> dict[str, int]:
         if self._is_customer:

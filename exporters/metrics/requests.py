@@ -49,7 +49,7 @@ from streams.state.slices import (
     duplicates_of,
     faults_by_field,
 )
-from streams.state.tables import Ints, Table
+from streams.state.tables import Ints, Table, sum_rows
 from streams.worker.exemplars import Exemplar
 
 OVERFLOW_DIMENSIONS = (*SERIES_DIMENSIONS, "series", "customer", "customer_model")
@@ -170,7 +170,7 @@ def add_histograms(
                 label_text({"latency": latency}),
                 edge_texts,
                 of_fleet,
-                int(sums_us.sum()) / 1e6,
+                int(sum_rows(sums_us)) / 1e6,
                 _in_buckets(shown.get((latency,), ()), edges[number], of_fleet),
             )
         for group, cumulative, sum_us in zip(

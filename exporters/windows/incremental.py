@@ -38,7 +38,7 @@ from streams.state.slices import (
     Aggregate,
     SliceId,
 )
-from streams.state.tables import Ints, Table
+from streams.state.tables import MAX_SUM, Ints, Table
 
 FLEET = "fleet"
 CUSTOMER = "customer"  # summed from customer rows; all other scopes from the series
@@ -85,6 +85,12 @@ class Sums:
                 for table in fields(cls)
             )
         )
+
+    @property
+    def is_limited(self) -> bool:
+        """Return whether a sum is at its limit."""
+        tables = (self.counts, self.counters)
+        return any(int(table.values.max(initial=0)) >= MAX_SUM for table in tables)
 
     def negative(self) -> "Sums":
         """Return the sums that cancel these when added."""
@@ -213,10 +219,10 @@ class Window:
         if not added and not removed:
             return
         # All parts are new (first refresh, or the window moved beyond its old parts): adding them
-        # up costs less than the difference.
-        if len(added) == len(parts):
+        # up costs less than the difference. From a sum at its limit nothing can be subtracted.
+        if len(added) == len(parts) or any(sums.is_limited for sums in self.sums.values()):
             self.sums = {
-                scope: _sum([summary[scope] for summary in added], scope) for scope in self.sums
+                scope: _sum([part[scope] for part in parts.values()], scope) for scope in self.sums
             }
             return
         # Windows that end at the same time mostly gain and lose the same slices; the ids are valid

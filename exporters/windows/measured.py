@@ -31,7 +31,7 @@ from streams.state.slices import (
     TOKENS,
     TOKENS_AT,
 )
-from streams.state.tables import Ints, Table
+from streams.state.tables import MAX_SUM, Ints, Table
 
 ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
 SUCCESS_AT = OUTCOMES.index("success")
@@ -104,7 +104,9 @@ class Amounts:
     @property
     def cache_hit_ratio(self) -> float | None:
         """Return the cached share of the input tokens whose cached part is known."""
-        return self.cached_tokens / self.cached_of_tokens if self.cached_of_tokens else None
+        # Of a sum at its limit the true value is unknown.
+        is_known = 0 < self.cached_of_tokens < MAX_SUM
+        return self.cached_tokens / self.cached_of_tokens if is_known else None
 
     @property
     def tokens_known_ratio(self) -> float | None:

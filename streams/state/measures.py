@@ -47,7 +47,7 @@ from streams.state.slices import (
     faults_by_field,
     rejections_by_reason,
 )
-from streams.state.tables import Ints, Table
+from streams.state.tables import MAX_SUM, Ints, Table, sum_rows
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "max": 1.0}
 _ELIGIBLE_AT = [at for at, outcome in enumerate(OUTCOMES) if outcome in ELIGIBLE]
@@ -173,8 +173,7 @@ def _column_sums(aggregate: Aggregate, of_series: slice, of_customers: slice) ->
     """Return the sums of some columns of the series, or else of the customer rows."""
     has_series = len(aggregate.series) > 0
     table = aggregate.series if has_series else aggregate.customers
-    sums: Ints = table.values[:, of_series if has_series else of_customers].sum(axis=0)
-    return sums
+    return sum_rows(table.values[:, of_series if has_series else of_customers])
 
 
 def tokens(aggregate: Aggregate) -> dict[str, int]:
@@ -194,7 +193,8 @@ def known(aggregate: Aggregate) -> dict[str, int]:
 def cache_hit_ratio(aggregate: Aggregate) -> float | None:
     """Return the cached share of the input tokens of the requests whose cached tokens are known."""
     of = known(aggregate)["cached_input_of"]
-    return tokens(aggregate)["cached_input"] / of if of else None
+    # Of a sum at its limit the true value is unknown.
+    return tokens(aggregate)["cached_input"] / of if 0 < of < MAX_SUM else None
 
 
 def known_shares(aggregate: Aggregate) -> dict[str, float]:
@@ -217,9 +217,10 @@ def known_shares(aggregate: Aggregate) -> dict[str, float]:
 
 def counters(aggregate: Aggregate) -> Ints:
     """Return the sums of COUNTERS of an aggregate, over all its groups."""
+    keys = aggregate.counters.keys & ((1 << COUNTER_BITS) - 1)
+    by_counter = Table.summed(keys, aggregate.counters.values)
     sums = np.zeros(len(COUNTERS), np.int64)
-    # add.at adds at each repeated index; `+=` on an index array would add once.
-    np.add.at(sums, aggregate.counters.keys & ((1 << COUNTER_BITS) - 1), aggregate.counters.values)
+    sums[by_counter.keys] = by_counter.values
     return sums
 
 

@@ -2,13 +2,14 @@
 
 Pure. All counts are kept in a `Table`: a sorted array of distinct int64 keys and one row of int64
 values a key. Adding two tables adds the rows of equal keys, so the order in which
-parts of a stream were counted, and where it was cut, cannot matter.
+parts of a stream were counted, and where it was cut, cannot matter. A sum of more than `MAX_SUM`
+stays there: it means "at least so much", and no order of additions changes that either.
 
 Bytes are LEB128: seven bits a byte, least significant first, the high bit set on all but the last
 byte of a number (the encoding of DWARF and of Protocol Buffers' varints).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +18,9 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
+MAX_SUM = (1 << 62) - 1  # two of these add up without an overflow
+_HALF_BITS = 31
+_LOW_HALF = (1 << _HALF_BITS) - 1
 _MASKED = 64  # added to the width of a row if only the columns of a mask are written
 _LOW_BITS, _GOES_ON = 0x7F, 0x80  # of a byte of LEB128
 _NO_PLACES: Ints = np.empty(0, np.int64)
@@ -45,7 +49,10 @@ class Table:
         starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
         if len(starts) == len(keys):
             return cls(keys, values[order])
-        return cls(keys[starts], np.add.reduceat(values[order], starts, axis=0))
+        return cls(
+            keys[starts],
+            add_capped(values[order], lambda rows: np.add.reduceat(rows, starts, axis=0)),
+        )
 
     @classmethod
     def counted(cls, keys: Ints) -> Self:
@@ -61,7 +68,8 @@ class Table:
         if len(filled) == 1:
             return cls(filled[0].keys, filled[0].values)
         keys = np.concatenate([table.keys for table in filled])
-        if filled[0].values.ndim == 1:
+        largest = sum(_largest(table.values) for table in filled)
+        if filled[0].values.ndim == 1 or largest > MAX_SUM:
             return cls.summed(keys, np.concatenate([table.values for table in filled]))
         # Adding wide rows table by table moves each of them once; sorting them takes 3 to 6 times
         # as long.
@@ -124,6 +132,30 @@ class Table:
         rows = np.zeros((count, columns), np.int64)
         rows[:, filled] = numbers[3 + count :].reshape(count, int(filled.sum()))
         return cls(np.cumsum(numbers[3 : 3 + count]), rows)
+
+
+def _largest(values: Ints) -> int:
+    return max(int(values.max(initial=0)), -int(values.min(initial=0)))
+
+
+def add_capped(values: Ints, add: Callable[[Ints], Ints]) -> Ints:
+    """Return `add(values)`, some sums along the first axis, each at most MAX_SUM.
+
+    `values`: from -MAX_SUM to MAX_SUM.
+    """
+    # Nearly always no sum can be too large.
+    if _largest(values) <= MAX_SUM // max(1, len(values)):
+        return add(values)
+    high, low = add(values >> _HALF_BITS), add(values & _LOW_HALF)
+    high += low >> _HALF_BITS
+    sums = np.maximum((high << _HALF_BITS) | (low & _LOW_HALF), -MAX_SUM)
+    is_too_low = high < -(1 << _HALF_BITS)
+    return np.where(high > _LOW_HALF, MAX_SUM, np.where(is_too_low, -MAX_SUM, sums))
+
+
+def sum_rows(values: Ints) -> Ints:
+    """Return the sum over the first axis, each at most MAX_SUM."""
+    return add_capped(values, lambda rows: np.asarray(rows.sum(axis=0), np.int64))
 
 
 def leb128_encode(numbers: Ints, places: Ints = _NO_PLACES) -> tuple[bytes, Ints]:

@@ -13,7 +13,7 @@ from exporters.windows.incremental import CUSTOMER, Grouping, Sums
 from exporters.windows.measured import Amounts
 from streams.state import histogram
 from streams.state.slices import LATENCIES, LATENCY_BITS
-from streams.state.tables import Table
+from streams.state.tables import MAX_SUM, Table
 
 DIMENSIONS = ("model", "region", "channel", "service_tier", CUSTOMER)
 P95 = 0.95
@@ -35,10 +35,10 @@ class Counts(Amounts):
             requests=sum(one.requests for one in parts),
             eligible=sum(one.eligible for one in parts),
             successes=sum(one.successes for one in parts),
-            input_tokens=sum(one.input_tokens for one in parts),
-            cached_tokens=sum(one.cached_tokens for one in parts),
-            cached_of_tokens=sum(one.cached_of_tokens for one in parts),
-            output_tokens=sum(one.output_tokens for one in parts),
+            input_tokens=min(MAX_SUM, sum(one.input_tokens for one in parts)),
+            cached_tokens=min(MAX_SUM, sum(one.cached_tokens for one in parts)),
+            cached_of_tokens=min(MAX_SUM, sum(one.cached_of_tokens for one in parts)),
+            output_tokens=min(MAX_SUM, sum(one.output_tokens for one in parts)),
             answered=sum(one.answered for one in parts),
             tokens_known=sum(one.tokens_known for one in parts),
             streamed=sum(one.streamed for one in parts),
