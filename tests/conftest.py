@@ -26,8 +26,10 @@ for _name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
 
 
 # How long an example takes says more of the machine than of the code.
-hypothesis.settings.register_profile("tokenpulse", deadline=None)
-hypothesis.settings.load_profile("tokenpulse")
+hypothesis.settings.register_profile("ci", deadline=None)
+# A third of the examples, so that `make test` takes minutes on a laptop too.
+hypothesis.settings.register_profile("laptop", deadline=None, max_examples=35)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "laptop")
 
 
 @pytest.fixture(scope="session", autouse=True)

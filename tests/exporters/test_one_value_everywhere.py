@@ -344,7 +344,7 @@ numbers_of = st.builds(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(numbers=numbers_of)
 # Just on one side of each target, where every surface must show more digits.
 @example(

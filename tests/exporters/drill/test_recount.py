@@ -10,7 +10,7 @@ import pytest
 
 from exporters.drill.history import HistoryCache
 from exporters.drill.place import Place, place_history
-from exporters.drill.ranges import RANGES
+from exporters.drill.ranges import DEFAULT_RANGE, RANGES
 from exporters.place_links import DIMENSION_OF
 from streams.config.settings import Settings
 from streams.events.fields import ELIGIBLE
@@ -72,7 +72,13 @@ def expected(rows: list[Row], is_customer: bool) -> dict[tuple[str, str], float 
     return found
 
 
-@pytest.mark.parametrize("range_name", RANGES)
+@pytest.mark.parametrize(
+    "range_name",
+    [
+        pytest.param(name, marks=() if name == DEFAULT_RANGE else pytest.mark.slow)
+        for name in RANGES
+    ],
+)
 def test_every_value_of_every_step_equals_a_recount(
     configured: Callable[..., Settings], range_name: str
 ) -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -164,6 +165,7 @@ def test_an_event_that_is_hours_late_still_counts(in_world: Callable[..., Any]) 
     in_world(use)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=12,
     deadline=None,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.events.fields import OUTCOMES
@@ -306,30 +306,31 @@ def test_times_of_any_other_look_are_read_by_a_format(read: Callable[..., Any]) 
     assert "write a time like %d/%b" in found[1]
 
 
+# 2015 to 2100: seconds as a float resolve 0.5 us then.
+instants_ms = st.integers(1_420_070_400_000, 4_102_444_800_000)
+
+
+@settings(max_examples=15)
 @given(
-    st.integers(
-        1_420_070_400_000, 4_102_444_800_000
-    ),  # 2015 to 2100: seconds as a float resolve 0.5 us then
     st.sampled_from([("s", 1_000, 1), ("ms", 1, 1), ("us", 1, 1_000), ("ns", 1, 1_000_000)]),
-    st.booleans(),
+    st.lists(st.tuples(instants_ms, st.booleans()), min_size=1, max_size=100),
 )
 def test_epoch_times_come_out_to_the_millisecond_from_any_unit(
     tmp_path_factory: pytest.TempPathFactory,
-    ended_at_ms: int,
     unit: tuple[str, int, int],
-    as_text: bool,
+    times: list[tuple[int, bool]],
 ) -> None:
     name, per, parts = unit
-    value: Any = ended_at_ms * parts if per == 1 else ended_at_ms / per
+    values = [(at_ms * parts if per == 1 else at_ms / per, as_text) for at_ms, as_text in times]
+    lines = [json.dumps({"at": str(at) if as_text else at}) for at, as_text in values]
     folder = tmp_path_factory.getbasetemp()
     (folder / "e.yaml").write_text(
         f"format: jsonl\ntime: {{column: at, kind: epoch, unit: {name}, marks: end}}\n"
         "fields: {model: {constant: m}, outcome: {constant: success}}\n"
     )
-    (folder / "e.jsonl").write_text(json.dumps({"at": str(value) if as_text else value}))
-    (row,) = read_rows(folder / "e.jsonl", load_mapping(str(folder / "e.yaml")))
-    assert isinstance(row, Row)
-    assert row.ended_at_ms == ended_at_ms
+    (folder / "e.jsonl").write_text("\n".join(lines))
+    rows = [*read_rows(folder / "e.jsonl", load_mapping(str(folder / "e.yaml")))]
+    assert [row.ended_at_ms for row in rows if isinstance(row, Row)] == [one for one, _ in times]
 
 
 @pytest.mark.parametrize("as_text", [False, True])

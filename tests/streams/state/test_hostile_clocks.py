@@ -86,7 +86,10 @@ class Life:
         return shelf
 
 
-@pytest.mark.parametrize("share", [0, 0.01, 0.1, 0.3])
+@pytest.mark.parametrize(
+    "share",
+    [0, pytest.param(0.01, marks=pytest.mark.slow), pytest.param(0.1, marks=pytest.mark.slow), 0.3],
+)
 def test_no_honest_event_is_lost_and_cuts_change_nothing(share: float) -> None:
     for seed in range(8):
         life = Life(seed, share)

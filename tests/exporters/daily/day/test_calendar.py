@@ -100,7 +100,13 @@ WHOLE_HOURS = ("UTC", "Europe/Berlin")
 HALF_HOURS = ("America/St_Johns", "Asia/Kolkata")
 
 
-@pytest.mark.parametrize("zone", [*WHOLE_HOURS, *HALF_HOURS])
+@pytest.mark.parametrize(
+    "zone",
+    [
+        pytest.param(zone, marks=() if zone == "Asia/Kolkata" else pytest.mark.slow)
+        for zone in (*WHOLE_HOURS, *HALF_HOURS)
+    ],
+)
 def test_every_day_equals_a_recount_also_where_summer_time_ends(
     in_world: Callable[..., Any], zone: str
 ) -> None:

@@ -59,6 +59,7 @@ seconds = st.none() | st.floats(0.0001, 500)
 made = st.builds(values, st.none() | st.integers(0, 10**15), seconds, seconds, ratio, ratio)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(day=made, month=made)
 def test_every_format_says_the_same_numbers(day: Values, month: Values) -> None:
