@@ -31,7 +31,8 @@ sys.path.insert(0, str(ROOT))  # the browser of the tests
 from streams.config.settings import load_settings  # noqa: E402
 from tests.support.browser import Browser  # noqa: E402
 from tokenpulse.local.embedded import HOST, foreign_environment, free_port  # noqa: E402
-from tokenpulse.local.stack import SIMULATED_COMPANY, LocalStack  # noqa: E402
+from tokenpulse.local.simulated_company import simulated_company  # noqa: E402
+from tokenpulse.local.stack import LocalStack  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 TOKENPULSE = (sys.executable, "-m", "tokenpulse.cli.main")
@@ -55,11 +56,17 @@ def board() -> None:
 
 def daily() -> None:
     """Take docs/images/daily.png."""
-    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        picture_daily(Path(directory))
+
+
+def picture_daily(directory: Path) -> None:
+    """Take docs/images/daily.png; `directory`: of the simulated company's files."""
+    port, today = free_port(), datetime.now(UTC).date()
     settings = load_settings(
         overrides={
             "local": {"events_per_s": MONTH_RATE},
-            "exporter": {"port": port, **SIMULATED_COMPANY},
+            "exporter": {"port": port, **simulated_company(directory, today)},
         }
     )
     # Send the past before the exporter starts: a running exporter would finalise days whose events

@@ -18,8 +18,8 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -44,6 +44,7 @@ from tokenpulse.local.embedded import (
     reachable,
     redis_binary,
 )
+from tokenpulse.local.simulated_company import simulated_company
 from tokenpulse.local.supervisor import Child, ChildError, Supervisor
 
 Result = TypeVar("Result")
@@ -54,15 +55,6 @@ SERVER_CHILD_START_S = 30
 PORT_ATTEMPTS = 3
 # A consumer group of the embedded broker is stable after half the session timeout (measured).
 SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
-
-# The simulated customers, their prices and their objectives.
-SIMULATED = Path(str(resources.files("streams.simulator"))) / "simulated"
-SIMULATED_COMPANY = {
-    "customer_directory": SIMULATED / "customers.yaml",
-    "policies": ("default", str(SIMULATED / "contracts.yaml")),
-    "price_book": "simulated",
-    "status_page": SIMULATED / "status.yaml",
-}
 
 # Settings of a login, which the embedded servers do not need.
 _LOGIN = ["username", "password", "password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file"]
@@ -360,9 +352,10 @@ class LocalStack:
         if "exporter" in self._ports:
             exporter: dict[str, Any] = {"port": self._ports["exporter"], "web_config_file": None}
             if self._with_simulate:
+                company = simulated_company(self.log_dir, datetime.now(UTC).date())
                 exporter |= {
                     setting: value
-                    for setting, value in SIMULATED_COMPANY.items()
+                    for setting, value in company.items()
                     if setting not in asked.exporter.model_fields_set
                 }
             changes["exporter"] = asked.exporter.model_copy(update=exporter)

@@ -239,8 +239,12 @@ def _month(tokens: DailyTokens, last: Date, spread: _Spread) -> tuple[Comparison
     following = (first + timedelta(days=31)).replace(day=1)
     month = [first + timedelta(days=at) for at in range((following - first).days)]
     counted = {dates[at] for at in now}
-    # Days that are not known yet, or not known any more, are taken at the rate of the known ones.
-    projected = total + sum(rate * weights[date.weekday()] for date in month if date not in counted)
+    # Days that are not over, or not known any more, are taken at the rate of the known ones; those
+    # before the first known day of all had no traffic to count.
+    began = dates[int(np.flatnonzero(~np.isnan(tokens))[0])]
+    projected = total + sum(
+        rate * weights[date.weekday()] for date in month if date >= began and date not in counted
+    )
     if len(before) < _KNOWN_SHARE_LEAST * (first - first_before).days:
         return Comparison("month", total, None, None, "unknown"), projected
     earlier = float(tokens[before].sum())

@@ -96,7 +96,8 @@ class Day:
 class Trend:
     """The board's day against the norm of the days before it.
 
-    A norm is the median of the known days among the 7 (28) before it; None with less than 3 (7).
+    A norm is the median of the known days among the 7 (28) before it; None with less than 3 (7). Of
+    tokens, only days of the same weekday are compared: 1 (at least 3 of 4).
     """
 
     metric: Metric

@@ -1,7 +1,8 @@
 """Compare a day with the norm of the days before it.
 
 Pure. Norms are medians of days, so that one bad day does not become normal; the usual spread is the
-median distance from that median, scaled to a standard deviation.
+median distance from that median, scaled to a standard deviation. The norm of the tokens is that of
+the same weekdays, so that a weekend is no fall.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ HISTORY_DAYS = 62  # the board's day, and the days back to the first of the mont
 SPREADS = 2  # usual spreads within which a change is noise
 # Norm of so many days -> known days it needs.
 NEEDED = {WEEK: 3, MONTH: 7}
+_WEEKDAYS_NEEDED = {WEEK: 1, MONTH: 3}  # of the same weekday, for the tokens
 FALLS_WELL = ("ttft_p95_s", "tpot_p95_s")  # less is better
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
@@ -31,7 +33,7 @@ def trends(day: Day, before: Sequence[Day]) -> tuple[Trend, ...]:
 
 
 def _trend(metric: Metric, day: Day, before: Sequence[Day]) -> Trend:
-    norms = {span: norm(known_values(before[-span:], metric), NEEDED[span]) for span in NEEDED}
+    norms = {span: _norm_of(metric, before[-span:], span) for span in NEEDED}
     changes = {span: _change(metric, day, usual) for span, usual in norms.items()}
     # Against 28 days if possible: a week may contain the same fault.
     judged = changes[MONTH] if changes[MONTH] is not None else changes[WEEK]
@@ -46,6 +48,15 @@ def _trend(metric: Metric, day: Day, before: Sequence[Day]) -> Trend:
         change_28d=changes[MONTH],
         better=(judged < 0) == (metric in FALLS_WELL) if judged else None,
     )
+
+
+def _norm_of(metric: Metric, days: Sequence[Day], span: int) -> float | None:
+    if metric != "tokens":
+        return norm(known_values(days, metric), NEEDED[span])
+    same_weekday = days[::-1][WEEK - 1 :: WEEK]
+    # Half a day would make the next one look like growth.
+    whole = [day for day in same_weekday if day.complete and day.state != "absent"]
+    return norm(known_values(whole, metric), _WEEKDAYS_NEEDED[span])
 
 
 def _is_usual(metric: Metric, change: float, before: Sequence[Day]) -> bool:

@@ -4,8 +4,9 @@ Pure. Texts are plain and unescaped.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import compress
 
 from exporters.daily.day.facts import (
     CacheMargin,
@@ -96,13 +97,41 @@ class GrowthLine:
     group: str  # `All traffic`, `Model`, `Segment`, `Customer`
     name: str  # empty for all traffic
     tokens: str
-    cells: tuple[GrowthCell, ...]  # in the order of GROWTH_TITLES
-    totals: tuple[str, ...]  # the month to date and projected, `34.4 B`; empty if not known
+    cells: tuple[GrowthCell, ...]  # in the order of the table's titles
+    totals: tuple[str, ...]  # the month to date and projected, `34.4 B`, `unknown`
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthTable:
+    """The growth of all names that a board shows."""
+
+    rows: tuple[GrowthLine, ...]
+    titles: tuple[str, ...]  # of the comparisons
+    note: str  # what is compared with what; empty without rows
+
+
+def growth_table(facts: DailyFacts, titles: Sequence[str]) -> GrowthTable:
+    """Return the table of growth, without the comparisons that are unknown for every name."""
+    rows = [growth_line(row, facts) for row in facts.growth]
+    if not rows:
+        return GrowthTable((), (), "")
+    is_known = [any(row.cells[at].text != UNKNOWN for row in rows) for at in range(len(titles))]
+    note = GROWTH_NOTES[facts.period]
+    if not any(is_known):
+        note = "Nothing to compare with yet: too few days before are known."
+    elif not all(is_known):
+        missing = [title for title, known in zip(titles, is_known, strict=True) if not known]
+        note += f" Not shown, as too few days are known: {'; '.join(missing)}."
+    return GrowthTable(
+        rows=tuple(replace(row, cells=tuple(compress(row.cells, is_known))) for row in rows),
+        titles=tuple(compress(titles, is_known)),
+        note=note,
+    )
 
 
 def growth_line(row: GrowthRow, facts: DailyFacts) -> GrowthLine:
     """Return the texts of a name on a board."""
-    projected = "" if row.month_projected is None else tokens(row.month_projected)
+    projected = tokens(row.month_projected)
     comparisons = row.comparisons
     totals: tuple[str, ...] = (projected,)
     if facts.edition is None:
@@ -110,7 +139,7 @@ def growth_line(row: GrowthRow, facts: DailyFacts) -> GrowthLine:
         # Of all traffic, the sum that the seven numbers show, with late events.
         if row.dimension == "fleet":
             month = facts.month_to_date.tokens.value
-        totals = ("" if month is None else tokens(month), projected)
+        totals = (tokens(month), projected)
     else:
         spans = {change.span for change in facts.edition.changes}
         comparisons = tuple(one for one in comparisons if one.span in spans)
@@ -149,6 +178,29 @@ def cache_line(row: CacheRow, target: float | None) -> CacheLine:
         saved=_usd(row.saved_usd),
         lost=_usd(row.lost_usd),
     )
+
+
+def cache_answer(margin: CacheMargin | None) -> str:
+    """Return what the cache saved and lost, in one sentence; empty without a price book."""
+    if margin is None or margin.rows[0].saved_usd is None:
+        return ""
+    saved, lost, target = margin.rows[0].saved_usd, margin.rows[0].lost_usd, margin.target_ratio
+    words = f"Saved {_usd(saved)}"
+    if target is None or lost is None:
+        return f"{words}."
+    if lost:
+        reached = saved / (saved + lost) if saved > 0 else 0.0
+        return (
+            f"{words}, and lost {_usd(lost)} to models below a hit rate of "
+            f"{exact_percent(target)}: {percent(reached)} of what the target would save."
+        )
+    words += f": every model reaches a hit rate of {exact_percent(target)}."
+    below = [row for row in margin.rows if row.dimension == "customer" and row.lost_usd]
+    if not below:
+        return words
+    of_them = _usd(sum(row.lost_usd or 0 for row in below))
+    number = counted(len(below), "customer")
+    return f"{words} {number} in the list stayed below it and lost {of_them}."
 
 
 def cache_note(margin: CacheMargin | None) -> str:
@@ -193,7 +245,7 @@ def contract_row(contract: Contract) -> ContractRow:
 def contracts_note(contracts: Sequence[Contract], due: Sequence[Contract]) -> str:
     """Return the contracts that are due soon, those at risk, and the revenue at stake."""
     if not contracts:
-        return "No customer of the directory has a renewal date."
+        return "No customer has a renewal date (`renewal` in the customer directory)."
     later = len(contracts) - len(due)
     rest = f"; {count(later)} later" if later else ""
     if not due:

@@ -5,6 +5,7 @@ Pure. Texts are plain and unescaped.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from exporters.daily.day import figures
 from exporters.daily.day.facts import (
@@ -148,8 +149,8 @@ def _metric_rows(facts: DailyFacts, numbers: Sequence[JudgedNumber]) -> Iterator
             samples="" if value is None else _samples(metric, facts.day.values.of(metric).samples),
             against=(
                 (
-                    _against(metric, value, target, trend, 7),
-                    _against(metric, value, target, trend, 28),
+                    _against(metric, facts, trend, 7),
+                    _against(metric, facts, trend, 28),
                 )
                 if facts.edition is None
                 else tuple(
@@ -190,9 +191,8 @@ def _target(metric: Metric, targets: BoardTargets) -> str:
     return f"at least {exact_percent(target)}{band}"
 
 
-def _against(
-    metric: Metric, value: float | None, target: float | None, trend: Trend | None, days: int
-) -> Against:
+def _against(metric: Metric, facts: DailyFacts, trend: Trend | None, days: int) -> Against:
+    value, target = facts.day.values.of(metric).value, facts.targets.of(metric)
     if trend is None:
         return Against(figures.change(metric, None), "", None)
     norm, by = (trend.norm_7d, trend.change_7d) if days == 7 else (trend.norm_28d, trend.change_28d)
@@ -206,6 +206,8 @@ def _against(
     if trend.better is not None and by and judged and words != figures.AS_USUAL:
         better = trend.better == ((by > 0) == (judged > 0))
     norm_words = "" if norm is None else f"norm {figures.figure(metric, norm, target)}"
+    if norm_words and metric == "tokens":
+        norm_words += f" on {date.fromisoformat(facts.date):%A}s"
     return Against(words, norm_words, better)
 
 

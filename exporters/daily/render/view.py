@@ -6,7 +6,7 @@ directory; each renderer escapes them for its format.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 from exporters.daily.day.facts import (
@@ -24,17 +24,17 @@ from exporters.daily.day.verdict import (
 from exporters.daily.editions.periods import SPANS, Period, period_at
 from exporters.daily.render.commercial import (
     CONTRACTS_SHOWN,
-    GROWTH_NOTES,
     GROWTH_TITLES,
     RENEWAL_DAYS,
     CacheLine,
     ContractRow,
     GrowthLine,
+    cache_answer,
     cache_line,
     cache_note,
     contract_row,
     contracts_note,
-    growth_line,
+    growth_table,
 )
 from exporters.daily.render.details import (
     RiskRow,
@@ -119,6 +119,7 @@ class View:
     causes_note: str  # what rate and mix mean; empty without a cause
     causes_none: str  # in place of causes
     cache: tuple[CacheLine, ...]  # empty without a price book
+    cache_answer: str  # what the cache saved and lost, in one sentence; empty without a price book
     cache_note: str
     contracts: tuple[ContractRow, ...]  # those that are due within RENEWAL_DAYS
     contracts_more: int
@@ -127,7 +128,7 @@ class View:
     risks_more: int
     risks_note: str  # how many objectives are not at risk
     growth: tuple[GrowthLine, ...]
-    growth_titles: tuple[str, ...]
+    growth_titles: tuple[str, ...]  # of the comparisons that are known for a name at least
     growth_totals: tuple[str, ...]  # of further columns: `November to date`, `Projected`
     growth_note: str
     segments_none: str  # in place of segments
@@ -159,6 +160,13 @@ def view_of(facts: DailyFacts) -> View:
     due = [contract for contract in facts.contracts if contract.days_left <= RENEWAL_DAYS]
     at_risk = [risk for risk in facts.risks if is_at_risk(risk)]
     made = f"{_made(facts)} {facts.zone}"
+    before = f"{date.fromisoformat(f'{facts.month}-01') - timedelta(days=1):%B}"
+    growth = growth_table(
+        facts,
+        (*GROWTH_TITLES, f"{month} a day, against {before}")
+        if is_day
+        else _against_titles(facts, period),
+    )
     return View(
         title=f"{ADJECTIVES[facts.period]} reliability board",
         period=facts.period,
@@ -185,6 +193,7 @@ def view_of(facts: DailyFacts) -> View:
         cache=tuple(cache_line(row, facts.cache.target_ratio) for row in facts.cache.rows)
         if facts.cache is not None
         else (),
+        cache_answer=cache_answer(facts.cache),
         cache_note=cache_note(facts.cache),
         contracts=tuple(contract_row(contract) for contract in due[:CONTRACTS_SHOWN]),
         contracts_more=max(0, len(due) - CONTRACTS_SHOWN),
@@ -192,14 +201,12 @@ def view_of(facts: DailyFacts) -> View:
         risks=tuple(risk_row(risk) for risk in at_risk[:RISKS_SHOWN]),
         risks_more=max(0, len(at_risk) - RISKS_SHOWN),
         risks_note=risks_note(facts.risks),
-        growth=tuple(growth_line(row, facts) for row in facts.growth),
-        growth_titles=(
-            (*GROWTH_TITLES, f"A day in {month}") if is_day else _against_titles(facts, period)
-        ),
+        growth=growth.rows,
+        growth_titles=growth.titles,
         growth_totals=(f"{month} to date", "Projected")
         if is_day
         else ("Projected",) * (facts.period == "month" and facts.day.state == "running"),
-        growth_note=GROWTH_NOTES[facts.period] if facts.growth else "",
+        growth_note=growth.note,
         segments_none=NO_DIRECTORY if is_day else NO_SEGMENTS,
         segments=tuple(segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
         segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),

@@ -19,7 +19,7 @@ from exporters.windows.measured import Measured
 from slo.policy.loading import load_policies
 from tests.support.checks import not_none
 from tests.support.paths import ROOT
-from tokenpulse.local.stack import SIMULATED
+from tokenpulse.local.simulated_company import SIMULATED
 
 # -- words -----------------------------------------------------------------------------------------
 

@@ -94,6 +94,16 @@ def test_the_month_is_compared_by_day_and_projected_by_weekday() -> None:
     assert row.month_projected == pytest.approx(1e9 * (21 + 9 * 0.55))
 
 
+def test_days_before_the_first_event_are_not_part_of_a_projection() -> None:
+    # Counted since the 21st, so the month will have ten days; a hole in between is made up for.
+    series = np.full(HISTORY_DAYS, np.nan)
+    series[-9:] = 1e9
+    last = date(2026, 11, 29)
+    assert growth_row("fleet", "", series, last).month_projected == pytest.approx(10e9)
+    series[-4] = np.nan
+    assert growth_row("fleet", "", series, last).month_projected == pytest.approx(10e9)
+
+
 def test_unknown_incomplete_and_running_days_are_left_out() -> None:
     tokens = with_weekends(LAST)
     tokens[-3] = np.nan

@@ -72,6 +72,23 @@ def test_tokens_change_as_a_share_and_not_while_the_day_runs() -> None:
     assert (running.norm_28d, running.change_28d, running.better) == (1_000.0, None, None)
 
 
+def test_tokens_are_held_against_the_same_weekday_so_a_weekend_is_no_fall() -> None:
+    weekend = {5, 6}
+    tokens = [600.0 if at % 7 in weekend else 1_000.0 for at in range(29)]
+    before = [day(tokens=one) for one in tokens[:-1]]
+    saturday = of(trends(day(tokens=600.0), before[-21:-1]), "tokens")  # two Saturdays before
+    assert (saturday.norm_7d, saturday.change_7d) == (600.0, 0.0)
+    assert (saturday.norm_28d, saturday.change_28d) == (None, None)
+    monday = of(trends(day(tokens=1_100.0), before), "tokens")
+    assert (monday.norm_7d, monday.norm_28d) == (1_000.0, 1_000.0)
+    assert monday.change_28d == pytest.approx(0.1)
+
+
+def test_a_day_of_which_a_part_is_missing_is_no_norm_of_tokens() -> None:
+    before = [replace(day(tokens=100.0), complete=False), *[day(tokens=1_000.0)] * 6]
+    assert of(trends(day(tokens=1_000.0), before), "tokens").norm_7d is None
+
+
 @pytest.mark.parametrize(
     ("metric", "value", "better"),
     [

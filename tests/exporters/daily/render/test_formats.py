@@ -239,7 +239,7 @@ def test_a_running_day_is_not_held_against_the_tokens_of_whole_days() -> None:
     trend = replace(facts.trends[0], change_7d=None, change_28d=None, better=None)
     [row, *_] = view_of(replace(facts, trends=(trend, *facts.trends[1:]))).rows
     week = row.against[0]
-    assert (week.words, week.norm) == ("the day is not over", "norm 12.1 B")
+    assert (week.words, week.norm) == ("the day is not over", "norm 12.1 B on Tuesdays")
     [row, *_] = view_of(replace(facts, trends=())).rows
     week = row.against[0]
     assert (week.words, week.norm) == ("no norm yet", "")

@@ -1,0 +1,92 @@
+"""The three questions in words: the unknown is left out, and dollars agree with each other."""
+
+from dataclasses import replace
+
+import pytest
+
+from exporters.daily.day.facts import CacheMargin, CacheRow
+from exporters.daily.render.commercial import GROWTH_TITLES, cache_answer, growth_table
+from exporters.daily.render.plain_text import plain_text
+from tests.support.daily_samples import some_facts
+
+TITLES = (*GROWTH_TITLES, "November a day, against October")
+
+
+def margin(saved: float | None, lost: float | None, customer_lost: float = 0.0) -> CacheMargin:
+    return CacheMargin(
+        target_ratio=0.4,
+        rows=(
+            CacheRow("fleet", "", 0.45, saved, lost),
+            CacheRow("model", "m", 0.45, saved, lost),
+            CacheRow("customer", "a", 0.3, 5.0, customer_lost),
+            CacheRow("customer", "b", 0.3, 5.0, customer_lost),
+        ),
+        unpriced_tokens=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (None, ""),
+        (margin(None, None), ""),
+        (margin(12.0, None), "Saved 12.00 USD."),
+        (
+            margin(30.0, 10.0),
+            "Saved 30.00 USD, and lost 10.00 USD to models below a hit rate of 40 %: 75 % of what "
+            "the target would save.",
+        ),
+        (margin(12.0, 0.0), "Saved 12.00 USD: every model reaches a hit rate of 40 %."),
+        (
+            margin(12.0, 0.0, 1.5),
+            "Saved 12.00 USD: every model reaches a hit rate of 40 %. 2 customers in the list "
+            "stayed below it and lost 3.00 USD.",
+        ),
+    ],
+)
+def test_the_margin_of_the_cache_is_answered_in_a_sentence(
+    found: CacheMargin | None, words: str
+) -> None:
+    assert cache_answer(found) == words
+
+
+def test_a_comparison_that_is_unknown_for_every_name_has_no_column() -> None:
+    facts = some_facts()
+    unknown = [
+        replace(
+            row,
+            comparisons=tuple(
+                replace(one, change_ratio=None, tokens=None, before=None, verdict="unknown")
+                if one.span in ("week", "four_weeks")
+                else one
+                for one in row.comparisons
+            ),
+        )
+        for row in facts.growth
+    ]
+    table = growth_table(replace(facts, growth=tuple(unknown)), TITLES)
+    assert table.titles == ("Same weekday", "November a day, against October")
+    assert {len(row.cells) for row in table.rows} == {2}
+    assert table.note.endswith(" Not shown, as too few days are known: 7 days; 28 days.")
+
+
+def test_a_first_day_says_once_that_there_is_nothing_to_compare_with() -> None:
+    facts = some_facts()
+    rows = [
+        replace(
+            row,
+            comparisons=tuple(
+                replace(one, change_ratio=None, before=None, verdict="unknown")
+                for one in row.comparisons
+            ),
+        )
+        for row in facts.growth
+    ]
+    facts = replace(facts, growth=tuple(rows))
+    assert growth_table(facts, TITLES).titles == ()
+    assert plain_text(facts).count("Nothing to compare with yet") == 1
+
+
+def test_without_renewal_dates_the_question_says_what_is_missing() -> None:
+    text = plain_text(replace(some_facts(), contracts=()))
+    assert "Reliable enough for renewals? No customer has a renewal date (`renewal` in" in text
