@@ -132,15 +132,15 @@ def breakdown_row(
     name: str, measured: Measured, fleet: Measured, targets: FleetTargets
 ) -> BreakdownRow:
     """Return one row with its state: the worst of its known measures."""
-    states = [availability_state(measured, targets)]
+    states = {"availability": availability_state(measured, targets)}
     for latency in _LATENCIES:
         state = p95_state(measured, latency, targets)
         # A single slow row does not break the fleet's objective.
         if state == "breached" and p95_state(fleet, latency, targets) != "breached":
             state = "at_risk"
-        states.append(state)
+        states[latency] = state
     # One unknown measure does not hide that another is missed.
-    known_states = [state for state in states if state != "unknown"]
+    known_states = [state for state in states.values() if state != "unknown"]
     return BreakdownRow(
         name=OTHERS if name == OTHER else name,
         requests=measured.requests,
@@ -155,6 +155,7 @@ def breakdown_row(
         ttft_known_ratio=measured.ttft_known_ratio,
         cached_known_ratio=measured.cached_known_ratio,
         tokens_known_ratio=measured.tokens_known_ratio,
+        missed=tuple(name for name, state in states.items() if state in ("at_risk", "breached")),
     )
 
 

@@ -82,6 +82,8 @@ class BreakdownRow:
     ttft_known_ratio: float | None = None  # of the streamed requests
     cached_known_ratio: float | None = None  # of the input tokens
     tokens_known_ratio: float | None = None  # of the requests that a model answered
+    # The measures that miss the fleet's target: of "availability", "ttft" and "tpot".
+    missed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,9 @@ class LiveFacts:
     past_incidents: tuple[PastIncident, ...] = ()  # of the last 24 hours, the newest first
     failing_customers: int = 0  # customers with a failure in the last minute
     worst_customers: tuple[CustomerFailures, ...] = ()  # those with the most failures
+    # How models, and regions, are without the places of the first incident about failures.
+    models_note: str = ""
+    regions_note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

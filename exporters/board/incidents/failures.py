@@ -42,7 +42,7 @@ from streams.state.tables import Ints
 OUTAGE_WINDOW = "1m"
 _STREAMING_SHARE = 0.8  # of the failures that are broken streams, for streaming to be named
 _EXPLAINED_SHARE = 0.5  # of an alert's failures that are in a place, for it to be the same fault
-_GROUP = "failures"
+GROUP = "failures"
 INCIDENTS_MAX = 3
 # Which requests a cluster has, by STREAM_NAMES: as the subject, and before `requests`.
 _KINDS = {None: "", "streamed": "streaming", "unstreamed": "requests without streaming"}
@@ -112,11 +112,11 @@ def outages(
             name,
             name,
             # One key for the outage and its early sign: the same incident.
-            incident_key(_GROUP, cluster.place, *kind),
+            incident_key(GROUP, cluster.place, *kind),
             notification_of(explained),
             _extent(cluster, last, all_requests, int(newest.total.sum())),
             where=groups.where(cluster.where),
-            group=_GROUP,
+            group=GROUP,
             is_recovering=last is not None and last.is_recovering,
         )
     # Kept ones without failures are over (kept.py).
@@ -166,11 +166,11 @@ def _outage_by_labels(alert: AlertState) -> Incident:
         words,
         OUTAGE,
         OUTAGE,
-        incident_key(_GROUP, place if where else EVERYWHERE),
+        incident_key(GROUP, place if where else EVERYWHERE),
         notification_of([alert]),
         Extent(1 - alert.value, f"{fmt.percent(1 - alert.value)} failed"),
         where=where,
-        group=_GROUP,
+        group=GROUP,
     )
 
 

@@ -30,9 +30,11 @@ from exporters.board.incidents.log import IncidentLog
 from exporters.board.incidents.newest import Recovery
 from exporters.board.incidents.notifications import overall_notification
 from exporters.board.incidents.recent_totals import RecentTotals
+from exporters.board.incidents.slow import early_slowness
 from exporters.board.incidents.thresholds import threshold_incidents
 from exporters.board.input import BoardInput
 from exporters.board.live.banner import make_banner, with_incident_states
+from exporters.board.live.place_notes import without_failures_of
 from exporters.board.objectives import NameOf, history_strips, objective_statuses
 from exporters.board.thresholds import ThresholdStatus, objective_windows, threshold_statuses
 from exporters.board.tiles import WINDOW, TileValues
@@ -128,6 +130,8 @@ class LiveBoard:
             notification=self._with_names(overall_notification(incidents, reading.now_s)),
             details=request_details(reading, WINDOW),
             past_incidents=past_incidents,
+            models_note=without_failures_of(incidents, "model", reading, self.limits),
+            regions_note=without_failures_of(incidents, "region", reading, self.limits),
             failing_customers=failing_customers(reading.windows[OUTAGE_WINDOW][CUSTOMER]),
             worst_customers=self._worst_customers(reading),
         )
@@ -163,6 +167,7 @@ class LiveBoard:
             incidents += early_cache_failures(
                 reading, self._groups, statuses, about_thresholds, flooding
             )
+            incidents += early_slowness(reading, self._groups, self.limits, about_thresholds)
             incidents += about_thresholds
             incidents += budget_incidents(reading, str)
             incidents += other_incidents(reading, incidents)

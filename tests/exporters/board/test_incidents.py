@@ -96,6 +96,19 @@ def test_an_outage_that_ended_says_that_it_is_over_just_now(configured: Callable
     assert facts.incidents[0].peak != "0 % failed"
 
 
+def test_the_models_are_shown_without_the_region_that_fails(
+    configured: Callable[..., Any],
+) -> None:
+    #  eu-west-1 fails, and a tenth of the requests of haiku in all other regions
+    region, model = failing(NOW_S - 60, region="eu-west-1"), failing(0, share=0.1, model="haiku")
+    events = traffic(3, 20, NOW_S - 600, NOW_S, lambda one: model(one) | region(one))
+    facts = facts_of(configured(), events)
+    assert [row.state for row in facts.models] == ["breached"] * 3
+    assert all("availability" in row.missed for row in facts.models)
+    note = "Without region eu-west-1: 2 of 3 have an availability of at least 99.9 %."
+    assert (facts.models_note, facts.regions_note) == (note, "")
+
+
 def test_what_fails_now_is_before_what_recovers(configured: Callable[..., Any]) -> None:
     #  eu-west-1  x x x x x x x . . .      of all its requests
     #  haiku      . . . . . . . . x x

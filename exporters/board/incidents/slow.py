@@ -1,0 +1,140 @@
+"""Places that became slow in the last minute, as an early sign: the rules look at longer windows.
+
+Pure. Requests over the fleet's target for a P95 are counted by series, in the last minute and in
+the rest of the last hour:
+
+    usual, last hour     model a   3 %   model b   2 %   over 300 ms
+    last minute          model a  91 %   model b   2 %
+
+The fleet may still meet its target: one model with a tenth of all requests makes its P95 miss it
+only after some minutes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from exporters import formatting as fmt
+from exporters.board.breakdown import FleetTargets
+from exporters.board.facts import Extent, Incident
+from exporters.board.incidents.cache import USUAL_WINDOW
+from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.localisation import SeriesGroups
+from exporters.board.incidents.notifications import incident_key
+from exporters.board.input import BoardInput
+from exporters.windows.incremental import Sums
+from exporters.windows.measured import measure, regroup_sums, slow
+from slo.policy.conditions import LATE_MIN_REQUESTS, USUAL_MIN_REQUESTS
+from streams.state.tables import Ints
+
+# Latency -> its alert, and its name on the cards.
+_LATENCIES = {
+    "ttft": ("TokenpulseTtftHigh", "P95 TTFT"),
+    "tpot": ("TokenpulseTpotHigh", "P95 TPOT"),
+}
+_ALLOWED = 0.05  # share of requests over the target of a P95
+_SLOW_MIN = 0.25  # share over the target; a P95 that just misses it is left to the rules
+_TIMES_USUAL = 3.0  # of the share over the target, as some models are always slower than the fleet
+
+
+@dataclass(frozen=True, slots=True)
+class _SlowMinute:
+    """Requests over the target and all measured ones by series: in the last minute, and usually."""
+
+    latency: str
+    late: Ints
+    measured: Ints
+    usual_late: Ints
+    usual_measured: Ints
+    now: Sums
+    usual: Sums
+
+    @classmethod
+    def of(cls, reading: BoardInput, latency: str, limit_us: int) -> "_SlowMinute":
+        """Return the last minute, beside the rest of the last hour."""
+        count = len(reading.names["series"])
+        now, hour = (reading.windows[window]["series"] for window in (OUTAGE_WINDOW, USUAL_WINDOW))
+        late, measured = slow(now, count, latency, limit_us)
+        hour_late, hour_measured = slow(hour, count, latency, limit_us)
+        return cls(latency, late, measured, hour_late - late, hour_measured - measured, now, hour)
+
+    def is_slow(self, inside: npt.NDArray[np.bool_]) -> bool:
+        """Return whether far more requests of some series are over the target than usual."""
+        late, measured = int(self.late[inside].sum()), int(self.measured[inside].sum())
+        usual = int(self.usual_measured[inside].sum())
+        if late < LATE_MIN_REQUESTS or usual < USUAL_MIN_REQUESTS:
+            return False
+        usual_share = int(self.usual_late[inside].sum()) / usual
+        return late >= max(_SLOW_MIN, _TIMES_USUAL * usual_share) * measured
+
+    def p95_s(self, inside: npt.NDArray[np.bool_]) -> float | None:
+        """Return the P95 of some series in the last minute."""
+        return _p95_s(self.now, inside, self.latency)
+
+    def usual_p95_s(self, inside: npt.NDArray[np.bool_]) -> float | None:
+        """Return the P95 of some series in the last hour without its last minute."""
+        rest = Sums.merge([self.usual, self.now.negative()])
+        return _p95_s(rest, inside, self.latency)
+
+
+def _p95_s(sums: Sums, inside: npt.NDArray[np.bool_], latency: str) -> float | None:
+    together = measure("series", regroup_sums(sums, np.where(inside, 0, -1).astype(np.int64)))
+    return together[0].p95_s(latency) if together else None
+
+
+def early_slowness(
+    reading: BoardInput, groups: SeriesGroups, limits: FleetTargets, alerted: Sequence[Incident]
+) -> Iterator[Incident]:
+    """Yield the places whose latencies rose above the fleet's targets in the last minute.
+
+    Those that an incident of `alerted` names already, for an alert about the latency, are left out.
+    If all places are slow alike, the fleet misses its target, which its own alert says.
+    """
+    for latency, (alert, label) in _LATENCIES.items():
+        limit_us = limits.latency_us.get(latency)
+        if limit_us is None:
+            continue
+        minute = _SlowMinute.of(reading, latency, limit_us)
+        about_latency = [incident for incident in alerted if incident.alert == alert]
+        is_left = np.ones(len(minute.late), np.bool_)
+        for at in range(INCIDENTS_MAX):
+            splits = groups.splits(minute.late * is_left, minute.measured * is_left)
+            where = groups.localise(f"slow {latency} {at}", splits, _ALLOWED, _SLOW_MIN)
+            if where is None or not minute.is_slow(inside := is_left & groups.inside(where)):
+                break
+            is_left &= ~inside
+            if any(where.words in incident.words for incident in about_latency):
+                continue
+            incident = _incident(minute, where.words, inside, alert, (label, limit_us / 1e6))
+            yield replace(incident, where=groups.where(where), group=f"slow {latency}")
+
+
+def _incident(
+    minute: _SlowMinute,
+    place: str,
+    inside: npt.NDArray[np.bool_],
+    alert: str,
+    target: tuple[str, float],
+) -> Incident:
+    """Return the incident of a place; `target`: name of the percentile, and its limit (s)."""
+    label, limit_s = target
+    p95_s, usual_s = minute.p95_s(inside), minute.usual_p95_s(inside)
+    elsewhere_s = minute.p95_s(~inside)
+    elsewhere = "" if elsewhere_s is None else f"; elsewhere {fmt.latency(elsewhere_s, limit_s)}"
+    now = fmt.latency(p95_s, limit_s)
+    return Incident(
+        "ticket",
+        f"{fmt.capitalize(place)}: {label} is {now} in the {fmt.last_window(OUTAGE_WINDOW)}, "
+        f"usually {fmt.latency(usual_s, limit_s)}, target under {fmt.exact_latency(limit_s)}"
+        f"{elsewhere}.",
+        alert,
+        alert,
+        incident_key("slow", minute.latency, place),
+        extent=Extent(
+            p95_s or 0.0,
+            f"{label} {now}",
+            int(minute.measured[inside].sum()) / max(int(minute.measured.sum()), 1),
+        ),
+    )
