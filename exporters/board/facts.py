@@ -26,6 +26,9 @@ class TileValue:
     state: State
     spark: tuple[float | None, ...] = ()  # the last 60 minutes, one value a minute, oldest first
     known_ratio: float | None = None  # share of the requests or input tokens it is known for
+    # The value of the last minute if it is on the other side of the target: the window still has a
+    # fault that ended, or hardly has one that began.
+    last_minute: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class ObjectiveRow:
     state: State
     value: str  # in words: `99.982 %`, `212 ms`
     target: str  # `at least 99.9 %`, `under 300 ms`
+    window: str = ""  # of the value, in words: `last 30 days`, `this month`
     budget_left_ratio: float | None = None  # error budgets only; below 0 it is overdrawn
     burn: tuple[tuple[str, float], ...] = ()  # (window, rate), shortest window first
 

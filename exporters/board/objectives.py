@@ -36,7 +36,7 @@ from slo.policy.policy import (
     Policy,
     ShareThresholdObjective,
 )
-from slo.policy.scope import Scope
+from slo.policy.scope import CalendarMonth, Scope
 
 RANK: dict[State, int] = {"breached": 0, "at_risk": 1, "unknown": 2, "ok": 3}
 HISTORY_DAYS = 30
@@ -172,6 +172,7 @@ def _budget_status(result: ObjectiveResult, alerts: ActiveAlerts, name_of: NameO
         state=state,
         value=fmt.percent(ratio, objective.target),
         target=f"at least {fmt.exact_percent(objective.target)}",
+        window=_window(objective),
         budget_left_ratio=None if status.budget_left is None else float(status.budget_left),
         burn=tuple((window, float(rate)) for window, rate in status.burn.items()),
     )
@@ -196,6 +197,7 @@ def _threshold_status(status: ThresholdStatus, name_of: NameOf) -> ObjectiveRow:
         state=status.state,
         value=f"{value_text(status)}{f', {known}' if known else ''}",
         target=_target(status.objective),
+        window=_window(status.objective),
     )
 
 
@@ -241,7 +243,16 @@ def _unknown(policy: Policy, objective: Objective) -> ObjectiveRow:
         target=f"at least {fmt.exact_percent(objective.target)}"
         if isinstance(objective, ErrorBudgetObjective)
         else _target(objective),
+        window=_window(objective),
     )
+
+
+def _window(objective: Objective) -> str:
+    """Return the time that the value of an objective is about: three of them may differ."""
+    if not isinstance(objective, ErrorBudgetObjective):
+        return fmt.last_window(objective.indicator.window)
+    period = objective.period
+    return "this month" if isinstance(period, CalendarMonth) else f"last {period.rolling_days} days"
 
 
 def _about(objective: Objective) -> str:

@@ -9,11 +9,13 @@ from exporters.board.objectives import RANK
 from exporters.board.thresholds import ThresholdStatus
 from exporters.windows.measured import is_weak
 from exporters.windows.minutes import Minute
+from slo.policy.conditions import USUAL_MIN_REQUESTS
 from slo.policy.indicators import TokenVolumeDrop
 from slo.policy.scope import Scope
 from slo.policy.targets import Targets
 
 WINDOW = "5m"
+LAST_MINUTE = "1m"
 _SPARK_AFTER_S = 30.0  # of a shorter part of a minute, late events are too large a share
 
 
@@ -30,7 +32,7 @@ class TileValues:
     ) -> None:
         self._reading, self._targets, self._limits = reading, targets, limits
         self._statuses, self._stale = statuses, stale
-        self._fleet = reading.fleet(WINDOW)
+        self._fleet, self._minute = reading.fleet(WINDOW), reading.fleet(LAST_MINUTE)
 
     def latency(self, latency: str, target_s: float | None) -> TileValue:
         """Return the P95 of a latency, in seconds."""
@@ -43,6 +45,7 @@ class TileValues:
             state,
             lambda minute: minute.measured.p95_s(latency),
             self._fleet.ttft_known_ratio if latency == "ttft" else None,
+            self._minute.p95_s(latency),
         )
 
     def cache_hit(self) -> TileValue:
@@ -69,6 +72,7 @@ class TileValues:
             state,
             lambda minute: minute.measured.cache_hit_ratio,
             known_ratio,
+            self._minute.cache_hit_ratio,
         )
 
     def availability(self) -> TileValue:
@@ -79,6 +83,7 @@ class TileValues:
             self._targets.availability_ratio,
             availability_state(self._fleet, self._limits),
             lambda minute: minute.measured.availability_ratio,
+            last_minute=self._minute.availability_ratio,
         )
 
     def tokens_per_s(self) -> TileValue:
@@ -122,8 +127,22 @@ class TileValues:
         state: State,
         at: Callable[[Minute], float | None],
         known_ratio: float | None = None,
+        last_minute: float | None = None,
     ) -> TileValue:
         spark = tuple(at(minute) for minute in self._reading.minutes)
         # Old numbers are shown, but judge nothing.
         shown_state = "unknown" if self._stale else state
-        return TileValue(value, samples, target, shown_state, spark, known_ratio)
+        if not self._is_across(value, last_minute, target):
+            last_minute = None
+        return TileValue(value, samples, target, shown_state, spark, known_ratio, last_minute)
+
+    def _is_across(
+        self, value: float | None, last_minute: float | None, target: float | None
+    ) -> bool:
+        """Return whether the last minute is on the other side of the target."""
+        if value is None or last_minute is None or target is None:
+            return False
+        # A percentile or a ratio of a few requests says nothing.
+        if self._stale or self._minute.requests < USUAL_MIN_REQUESTS:
+            return False
+        return (value < target) != (last_minute < target)

@@ -70,12 +70,13 @@ WELL = LiveFacts(
             "ok",
             "99.968 %",
             "at least 99.9 %",
+            "last 30 days",
             0.684,
             (("5m", 0.3), ("1h", 0.4), ("6h", 0.38)),
         ),
         ObjectiveRow(
             "default", "ttft-p95", "Time to first token, P95 under 300 ms.", "fleet", "level", "ok",
-            "212 ms", "under 300 ms",
+            "212 ms", "under 300 ms", "last 5 minutes",
         ),
     ),
     history=(HistoryStrip("default", "uptime", "fleet", 0.999, days(30, {})),),
@@ -130,7 +131,8 @@ WITH_INCIDENTS = replace(
         ),
         ObjectiveRow(
             "acme", "uptime", "What Acme Corp was promised.", "customer Acme Corp", "promise",
-            "at_risk", "99.912 %", "at least 99.9 %", 0.117, (("5m", 2.1), ("1h", 1.2)),
+            "at_risk", "99.912 %", "at least 99.9 %", "this month", 0.117,
+            (("5m", 2.1), ("1h", 1.2)),
         ),
         WELL.objectives[1],
         ObjectiveRow(

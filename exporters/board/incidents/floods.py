@@ -87,7 +87,7 @@ def early_floods(found: Sequence[Flood], alerted: Sequence[Incident]) -> Iterato
         share = fmt.percent(flood.share)
         yield Incident(
             "ticket",
-            f"Customer {flood.customer} sends {share} of all requests in the "
+            f"Customer {flood.customer} sent {share} of all requests in the "
             f"{fmt.last_window(OUTAGE_WINDOW)}, {flood.sent.requests:,} of {flood.requests:,}, "
             f"usually {fmt.percent(flood.usual_share)}{_details(flood)}.",
             CUSTOMER_FLOOD,

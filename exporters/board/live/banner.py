@@ -17,7 +17,7 @@ from exporters.board.facts import (
 )
 from exporters.board.incidents.data_quality import DataQuality
 from exporters.board.objectives import RANK
-from exporters.board.tiles import WINDOW
+from exporters.board.tiles import LAST_MINUTE, WINDOW
 from exporters.place_links import OTHERS
 from streams.events.fields import OTHER
 
@@ -57,7 +57,16 @@ def make_banner(
         if quality.freshness.catching_up:
             return Banner("unknown", words)
         return Banner("unknown", f"These numbers are old: {words[:1].lower()}{words[1:]}")
-    findings = [*_missed_cards(cards), *_missed_objectives(objectives)]
+    findings = list(_missed_cards(cards))
+    # The objective of a card is told once.
+    findings += [
+        finding
+        for finding, row in _missed_objectives(objectives)
+        if not any(
+            card.state == finding.state and row.value in card.words and row.target in card.words
+            for card in findings
+        )
+    ]
     states = [_state_of(incident) for incident in incidents]
     states += [finding.state for finding in findings]
     worst: State = min(states, key=lambda state: RANK[state], default="ok")
@@ -148,27 +157,40 @@ def _missed_cards(cards: Mapping[str, TileValue]) -> Iterator[_Finding]:
         if card.state not in ("at_risk", "breached"):
             continue
         if label in _LATENCIES:
-            value = fmt.latency(card.value, card.target)
             target = (
                 "" if card.target is None else f", target under {fmt.exact_latency(card.target)}"
             )
         elif card.target is not None:
-            value = fmt.percent(card.value, card.target)
             target = f", target at least {fmt.exact_percent(card.target)}"
         else:
-            value, target = f"{fmt.tokens(card.value)} tokens/s", ", far below the usual"
-        words = f"{label} is {value} over the {fmt.last_window(WINDOW)}{target}"
+            target = ", far below the usual"
+        words = f"{label} is {_card_value(label, card, card.value)} over the "
+        words += f"{fmt.last_window(WINDOW)}{target}"
+        # The window describes the past: a fault that ended is in it for minutes.
+        if card.last_minute is not None:
+            words += f", and met again in the {fmt.last_window(LAST_MINUTE)}: "
+            words += _card_value(label, card, card.last_minute)
         yield _Finding(card.state, words)
 
 
-def _missed_objectives(objectives: Iterable[ObjectiveRow]) -> Iterator[_Finding]:
+def _card_value(label: str, card: TileValue, value: float | None) -> str:
+    if label in _LATENCIES:
+        return fmt.latency(value, card.target)
+    return (
+        f"{fmt.tokens(value)} tokens/s" if card.target is None else fmt.percent(value, card.target)
+    )
+
+
+def _missed_objectives(
+    objectives: Iterable[ObjectiveRow],
+) -> Iterator[tuple[_Finding, ObjectiveRow]]:
     for row in objectives:
         if row.state not in ("at_risk", "breached"):
             continue
         scope = "" if row.scope == "fleet" else f" ({row.scope})"
         verb = "is missed" if row.state == "breached" else "is at risk"
         words = f"Objective {row.objective}{scope} {verb}: {row.value}, target {row.target}"
-        yield _Finding(row.state, words)
+        yield _Finding(row.state, words), row
 
 
 def _calm(cards: Mapping[str, TileValue]) -> str:

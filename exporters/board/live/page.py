@@ -69,6 +69,7 @@ class Tile:
     target: str | None
     samples: int
     samples_of: str
+    last_minute: str  # formatted; empty if it says no more than the value
     known: str  # `known for 61.3 % of input tokens`; empty if it is known for all
     weak: bool  # known for too small a share to be judged
     spark: Sparkline
@@ -215,6 +216,7 @@ def _tile(
         target=target,
         samples=number.samples,
         samples_of=samples_of,
+        last_minute="" if number.last_minute is None else shown(number.last_minute),
         known=fmt.known_for(number.known_ratio, known_of),
         # The other measures are judged by their number of samples.
         weak=key == "cache" and is_weak(number.known_ratio),

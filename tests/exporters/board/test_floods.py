@@ -43,7 +43,7 @@ def test_a_flood_is_named_with_its_share_and_what_of_it_is_rate_limited(
     sent = sum(one["customer_id"] == "acct-7" for one in last)
     limited = sum(one["outcome"] == "rate_limited" for one in last)
     assert incident.words.startswith(
-        f"Customer {TOKEN} sends {100 * sent / len(last):.1f} % of all requests in the last "
+        f"Customer {TOKEN} sent {100 * sent / len(last):.1f} % of all requests in the last "
         f"minute, {sent:,} of {len(last):,}, usually "
     )
     assert f"; {100 * limited / sent:.1f} % of them are rate-limited (429)" in incident.words

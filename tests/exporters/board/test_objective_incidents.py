@@ -211,3 +211,4 @@ objectives:
     facts = in_world(configured(policies=[str(policy)]), use, **who)
     (objective,), (strip,) = facts.objectives, facts.history
     assert objective.scope == strip.scope == "customer Hooli Inc"
+    assert objective.window == "this month"
