@@ -8,12 +8,12 @@ enums, and integers as numbers or as `{low, high}`.
 import base64
 import binascii
 import re
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
+from streams.events.parser import UNREADABLE, repair
 from streams.intake.otlp.spans import (
     EVENT_ATTRIBUTES,
     EVENT_NAMES,
@@ -119,14 +119,14 @@ def read_json(body: bytes) -> list[SpanGroup]:
     A span that is not built as OTLP defines it is None in its group. Raise NotTraces if the body
     is no JSON or no traces request.
     """
-    body = body.removeprefix(BOM_UTF8)
+    # Most bodies decode in one step; only those that do not fit are read span by span.
     try:
         request = _REQUEST.decode(body)
     except msgspec.ValidationError:
-        # Most bodies decode in one step; only those that do not fit are read span by span.
         request = _read_leniently(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NotTraces("the body is no JSON in UTF-8") from error
+    except UNREADABLE:
+        # Half a surrogate pair, as of a text that was cut, must cost no more than itself.
+        request = _read_leniently(repair(body).decode(errors="replace").encode())
     return [
         JsonGroup(resource_spans.resource, scope_spans)
         for resource_spans in request.resource_spans
@@ -138,7 +138,7 @@ def _read_leniently(body: bytes) -> _Request:
     """Return the request span by span: names in snake_case are read, a wrong span becomes None."""
     try:
         document = _camel_case(msgspec.json.decode(body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise NotTraces("the body is no JSON in UTF-8") from error
     # An empty request is valid OTLP, but lacks the member that the strict type requires.
     if document == {}:
@@ -148,8 +148,9 @@ def _read_leniently(body: bytes) -> _Request:
     try:
         for resource_spans in document["resourceSpans"]:
             for scope_spans in resource_spans.get("scopeSpans") or ():
-                spans = scope_spans.get("spans") or ()
-                # One wrong span costs itself, not its batch.
+                spans = scope_spans.get("spans") or []
+                # One wrong span costs itself, not its batch; what is no list of spans is one.
+                spans = spans if isinstance(spans, list) else [None]
                 scope_spans["spans"] = [_span_or_none(span) for span in spans]
         return msgspec.convert(document, _Request)
     except (msgspec.ValidationError, AttributeError, TypeError) as error:

@@ -35,7 +35,10 @@ _NO_CONNECTION = frozenset(
 )
 # The client left or stopped the call.
 CANCELLED_TYPES = frozenset(
-    {"CancelledError", "GeneratorExit", "ClientDisconnect", "AbortError", "KeyboardInterrupt"}
+    {
+        *("CancelledError", "GeneratorExit", "ClientDisconnect", "AbortError", "KeyboardInterrupt"),
+        *("TaskCanceledException", "OperationCanceledException", "CancellationException"),
+    }
 )
 # Class of an error -> (outcome, error class or None).
 _TYPES: dict[str, tuple[str, str | None]] = {
@@ -51,6 +54,8 @@ _TYPES: dict[str, tuple[str, str | None]] = {
         (
             *("APITimeoutError", "Timeout", "TimeoutError", "ReadTimeout", "ConnectTimeout"),
             *("DeadlineExceeded", "ModelTimeoutException", "timeout", "timeout_error"),
+            *("SocketTimeoutException", "HttpTimeoutException", "TimeoutException"),
+            *("HttpConnectTimeoutException", "ConnectTimeoutException", "ReadTimeoutException"),
         ),
         ("timeout", None),
     ),

@@ -4,10 +4,9 @@ Pure. A reader is made once for a source; a record of spans is then read as a wh
 of one call may lie in several groups of it.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from streams.intake.otlp.batch import (
     BAD_ID,
@@ -35,8 +34,10 @@ from streams.intake.otlp.endings import (
 )
 from streams.intake.otlp.litellm_proxy import SERVER_NAMES, EarlierRequests, ProxyJoin
 from streams.intake.otlp.litellm_usage import add_usage
+from streams.intake.otlp.nesting import OuterSpans
 from streams.intake.otlp.profile import ANY, SpanProfile, Ttft, fits
 from streams.intake.otlp.profiles import PROFILES, select_profiles
+from streams.intake.otlp.sampling import SAMPLING_NAMES, is_one_of_a_sample
 from streams.intake.otlp.spans import (
     SERVER,
     SPAN_ID_CHARACTERS,
@@ -63,9 +64,7 @@ _READERS: dict[str, Callable[[Attribute], object]] = {
     **dict.fromkeys(_LABELS, text),
     **dict.fromkeys(TOKEN_FIELDS, count),
 }
-# `ot=th:` in the tracestate is a sampling threshold; a zero one keeps all spans.
-_SAMPLED = re.compile(r"(?:^|,)\s*ot=(?:[^,]*;)?th:0*[1-9a-f]")
-_SAMPLING_NAMES = frozenset({"sampling.probability", "SampleRate"})
+_SERVICE = frozenset({"service.name"})
 # Ids of zeros alone are invalid by W3C Trace Context.
 _NO_IDS = ("", "0" * TRACE_ID_CHARACTERS, "0" * SPAN_ID_CHARACTERS)
 
@@ -80,6 +79,16 @@ class _Plan:
     error_names: frozenset[str]  # attributes of the HTTP status and of the class of an error
 
 
+class _Request(NamedTuple):
+    """A span that is a request. `join`: that of LiteLLM's proxy, if its SERVER span counts too."""
+
+    span: Span
+    event: Event
+    scope: str
+    notes: list[str]
+    join: ProxyJoin | None
+
+
 class RequestReader:
     """Reads the records of one source: which profiles it has, and which attribute is a customer."""
 
@@ -92,33 +101,52 @@ class RequestReader:
         customer = tuple(customer_attributes)
         self._plans = [_plan(item, customer) for item in profiles or select_profiles()]
         self.attribute_names = frozenset[str]().union(
-            *(_attribute_names(plan) for plan in self._plans), SERVER_NAMES, _SAMPLING_NAMES
+            *(_attribute_names(plan) for plan in self._plans), SERVER_NAMES, SAMPLING_NAMES
         )
         self._by_scope: dict[str, list[_Plan]] = {}
         self._servers = tuple(scope for plan in self._plans for scope in plan.profile.servers)
         self._is_auto = len(self._plans) > 1
         self._earlier = EarlierRequests()
+        self._outer = OuterSpans()
 
     def read(self, groups: Sequence[SpanGroup]) -> IntakeBatch:
         """Return the events of one record, with the counts of its skipped and rejected spans."""
         batch = IntakeBatch()
-        scopes = {group.scope for group in groups}
         # A profile yields only to spans that count: a source may name it alone.
+        scopes = {group.scope for group in groups}
         counted = {scope for scope in scopes if self._plans_of(scope)}
         # An application of its own may have FastAPI spans too; beside LiteLLM they are the proxy's.
         has_proxy = self._servers and self._has_proxy(groups, scopes)
         join = ProxyJoin(batch, self._earlier) if has_proxy else None
+        requests: list[_Request] = []
         for group in groups:
             plans = [plan for plan in self._plans_of(group.scope) if not _yields(plan, counted)]
             is_server = join is not None and fits(group.scope, self._servers)
             if plans or is_server:
-                self._read_group(group, plans, join if is_server else None, batch)
+                requests += self._read_group(group, plans, join if is_server else None, batch)
             else:
                 batch.skipped[self._scope_reason(group.scope), group.scope] += group.size
                 batch.spans += group.size
+        self._add_requests(requests, groups, batch)
         if join is not None:
             join.finish()
         return batch
+
+    def _add_requests(
+        self, requests: Sequence[_Request], groups: Sequence[SpanGroup], batch: IntakeBatch
+    ) -> None:
+        spans = {event["request_id"]: span for span, event, *_ in requests}
+        outer = self._outer.find(spans, groups)
+        for span, event, scope, notes, join in requests:
+            if event["request_id"] in outer:
+                batch.skipped[REPEATS_USAGE, scope] += 1
+                continue
+            batch.events.append(event)
+            for note in notes:
+                batch.notes[note, scope] += 1
+            if join is not None:
+                join.add_request(span, event)
+        self._outer.add(spans.values())
 
     def _plans_of(self, scope: str) -> list[_Plan]:
         plans = self._by_scope.get(scope)
@@ -134,8 +162,7 @@ class RequestReader:
     def _has_proxy(self, groups: Sequence[SpanGroup], scopes: set[str]) -> bool:
         if not self._is_auto or "litellm" in scopes:
             return True
-        names = frozenset({"service.name"})
-        return any("litellm" in str(group.resource(names)).lower() for group in groups)
+        return any("litellm" in str(group.resource(_SERVICE)).lower() for group in groups)
 
     def _scope_reason(self, scope: str) -> str:
         if self._plans_of(scope):
@@ -144,9 +171,9 @@ class RequestReader:
 
     def _read_group(
         self, group: SpanGroup, plans: list[_Plan], join: ProxyJoin | None, batch: IntakeBatch
-    ) -> None:
+    ) -> list[_Request]:
+        requests, scope = list[_Request](), group.scope
         resource: Attributes | None = None
-        scope = group.scope
         for span in group.spans(self.attribute_names):
             position = batch.spans
             batch.spans += 1
@@ -167,18 +194,17 @@ class RequestReader:
                 continue
             if resource is None:  # read once a group, and not for groups without requests
                 resource = group.resource(self.attribute_names)
-            event = self._event(span, plan, resource, scope, batch)
+            event = self._event(span, plan, resource, notes := list[str]())
             fault = _fault(span, plan.profile)
             if fault is None:
-                batch.events.append(event)
-                if join is not None and plan.profile.servers:
-                    join.add_request(span, event)
+                joined = join if plan.profile.servers else None
+                requests.append(_Request(span, event, scope, notes, joined))
             else:
                 batch.rejected.append(RejectedSpan(*fault, position, scope, event))
+        return requests
 
-    def _event(
-        self, span: Span, plan: _Plan, resource: Attributes, scope: str, batch: IntakeBatch
-    ) -> Event:
+    def _event(self, span: Span, plan: _Plan, resource: Attributes, notes: list[str]) -> Event:
+        """Return the event of a span; add to `notes` why it counts less surely than usual."""
         profile = plan.profile
         attributes = span.attributes
         event: Event = {
@@ -199,14 +225,14 @@ class RequestReader:
         _add_stream(event, span, profile)
         if profile.usage_text:
             add_usage(event, attributes.get(profile.usage_text))
-        self._add_end(event, span, plan, scope, batch)
+        self._add_end(event, span, plan, notes)
         _settle_tokens(event, profile)
         if _first(attributes, profile.fields.get("from_cache", ()), flag):
             event["served_from"] = "response_cache"
-        if _is_one_of_a_sample(span):
-            batch.notes[SAMPLED, scope] += 1
+        if is_one_of_a_sample(span):
+            notes.append(SAMPLED)
         if event["outcome"] == "success" and "input_tokens" not in event:
-            batch.notes[NO_USAGE, scope] += 1
+            notes.append(NO_USAGE)
         return event
 
     def _add_defaults(self, event: Event, profile: SpanProfile, resource: Attributes) -> None:
@@ -218,9 +244,7 @@ class RequestReader:
                 if value is not None:
                     event[name] = value
 
-    def _add_end(
-        self, event: Event, span: Span, plan: _Plan, scope: str, batch: IntakeBatch
-    ) -> None:
+    def _add_end(self, event: Event, span: Span, plan: _Plan, notes: list[str]) -> None:
         """Add outcome, error class and ending."""
         profile = plan.profile
         fields, attributes = profile.fields, span.attributes
@@ -243,7 +267,7 @@ class RequestReader:
         if end.ending is not None:
             event["ending"] = end.ending
         if end.note is not None:
-            batch.notes[end.note, scope] += 1
+            notes.append(end.note)
 
 
 def _plan(profile: SpanProfile, customer: tuple[str, ...]) -> _Plan:
@@ -265,8 +289,7 @@ def _attribute_names(plan: _Plan) -> set[str]:
     names.update(key for keys in profile.resource.values() for key in keys)
     names.update(source.attribute for source in profile.ttft)
     names.update((*profile.requires, *profile.allows, profile.parameters, profile.usage_text))
-    if profile.duration is not None:
-        names.add(profile.duration.attribute)
+    names.update(source.attribute for source in (profile.duration,) if source is not None)
     return names
 
 
@@ -375,13 +398,3 @@ def _settle_tokens(event: Event, profile: SpanProfile) -> None:
         event["input_tokens"] = sent + cached
     elif sent + received + reasoning == total:
         event["output_tokens"] = received + reasoning
-
-
-def _is_one_of_a_sample(span: Span) -> bool:
-    """Return whether spans beside this one were left out: counts of requests are then wrong."""
-    if span.trace_state and _SAMPLED.search(span.trace_state):
-        return True
-    attributes = span.attributes
-    share = number(attributes.get("sampling.probability"))
-    one_of = number(attributes.get("SampleRate"))
-    return (share is not None and share < 1) or (one_of is not None and one_of > 1)

@@ -219,3 +219,23 @@ def test_arrays_in_arrays_are_left_out_however_deep() -> None:
     [read_span] = spans(request(("scope", [deep])))
     assert read_span is not None
     assert read_span.attributes == {"list": [None]}
+
+
+@pytest.mark.parametrize(
+    "text", [b'"\\ud83d cut"', b'"\xff"', b'"\xe2\x82 cut"'], ids=["pair", "byte", "character"]
+)
+def test_text_that_is_cut_within_a_character_costs_no_span(text: bytes) -> None:
+    prompt = {"key": "input.value", "value": {"stringValue": "PROMPT"}}
+    sent = span("chat m", {"gen_ai.operation.name": "chat"})
+    sent["attributes"].append(prompt)
+    body = request(("scope", [sent, sent])).replace(b'"PROMPT"', text)
+    for content in (body, b"\xef\xbb\xbf" + body):
+        [group] = read_traces(content, "otlp_json")
+        assert [found.name for found in group.spans(NAMES) if found] == ["chat m"] * 2
+
+
+def test_what_is_no_list_of_spans_is_one_bad_span() -> None:
+    content = document(("scope", [span("chat m", {"gen_ai.operation.name": "chat"})]), ("x", []))
+    content["resourceSpans"][0]["scopeSpans"][1]["spans"] = "x" * 1_000
+    batch = read(json.dumps(content).encode(), "semconv")
+    assert (len(batch.events), len(batch.rejected)) == (1, 1)

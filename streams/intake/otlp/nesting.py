@@ -1,0 +1,68 @@
+"""Requests around requests: a framework, its client and a gateway may write one each.
+
+Pure. All of them repeat the usage of one call, so the innermost one counts. An outer span ends
+after the inner one: it is in the same record, or in a later one.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from streams.intake.otlp.spans import Span, SpanGroup
+
+_MOST_STEPS = 50  # from a span to its root; parents of a record may form a circle
+_MOST_EARLIER = 50_000
+_NO_NAMES = frozenset[str]()
+
+
+class OuterSpans:
+    """The spans right above requests that were counted in earlier records, as many as fit.
+
+    Their ids are in two sets, of which the older one is dropped as a whole. Threads that read
+    records at the same time need no lock: the sets change places in one assignment.
+    """
+
+    def __init__(self, most: int = _MOST_EARLIER) -> None:
+        self._half = most // 2
+        self._newer_older: tuple[set[str], set[str]] = set(), set()
+
+    def find(self, requests: Mapping[str, Span], groups: Iterable[SpanGroup]) -> set[str]:
+        """Return the ids of those requests of a record that are around others.
+
+        `requests`: by id. `groups`: all spans of the record, as those between two requests tell
+        that one is inside of the other.
+        """
+        newer, older = self._newer_older
+        outer = (requests.keys() & newer) | (requests.keys() & older)
+        traces = Counter([span.trace_id for span in requests.values()])
+        # Most traces have one request, and most records only such traces.
+        if len(traces) == len(requests):
+            return outer
+        shared = {trace_id for trace_id, count in traces.items() if count > 1}
+        parents: dict[str, str] = {}
+        for group in groups:
+            for span in group.spans(_NO_NAMES):
+                if span is not None and span.trace_id in shared:
+                    parents[_id(span.trace_id, span.span_id)] = span.parent_id
+        for name, span in requests.items():
+            above = span.parent_id
+            for _ in range(_MOST_STEPS):
+                if not above:
+                    break
+                parent = _id(span.trace_id, above)
+                if parent in requests and parent != name:
+                    outer.add(parent)
+                above = parents.get(parent, "")
+        return outer
+
+    def add(self, requests: Iterable[Span]) -> None:
+        """Remember the spans right above requests that count."""
+        for span in requests:
+            if span.parent_id:
+                newer, _ = self._newer_older
+                if len(newer) >= self._half:
+                    self._newer_older = set(), newer
+                self._newer_older[0].add(_id(span.trace_id, span.parent_id))
+
+
+def _id(trace_id: str, span_id: str) -> str:
+    return f"{trace_id}/{span_id}"
