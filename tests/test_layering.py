@@ -12,7 +12,18 @@ PACKAGES = ("streams", "slo", "exporters", "alerts", "grafana", "tokenpulse")
 FOLDERS = {
     "streams": (
         ".",
-        *("config", "logs", "events", "intake/otlp", "state", "store", "kafka", "worker", "query"),
+        *(
+            "config",
+            "logs",
+            "http",
+            "events",
+            "intake/otlp",
+            "state",
+            "store",
+            "kafka",
+            "worker",
+            "query",
+        ),
         *("sources", "intake/confluent", "intake", "simulator"),
     ),
     "slo": (".", "policy", "engine"),

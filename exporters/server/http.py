@@ -6,7 +6,6 @@ page if there is one (status_page/cache.py), and this one answers requests with 
 """
 
 import asyncio
-import errno
 import logging
 import signal
 import time
@@ -28,7 +27,8 @@ from exporters.server.web_config import WebConfig, load_web_config, middleware
 from exporters.status_page.cache import StatusCache
 from exporters.status_page.routes import PATH, status_routes
 from streams.config.settings import Settings
-from streams.errors import ConfigError
+from streams.http.connections import ConnectionPool, track_requests
+from streams.http.listener import Listener
 from streams.logs.setup import set_up_logs
 
 log = logging.getLogger(__name__)
@@ -50,11 +50,11 @@ def create_app(
     `config`: TLS, users and headers. `daily`: the source of the daily boards, `status`: of the
     status page, `drill`: of the pages of single places; without them these pages do not exist.
     """
-    app = web.Application(middlewares=[middleware(config or WebConfig())])
+    app = web.Application(middlewares=[track_requests, middleware(config or WebConfig())])
     app[REFRESHER] = refresher
     app.add_routes(
         [
-            *board_routes(refresher.live),
+            *board_routes(refresher.live, refresher.max_streams_per_client),
             web.get("/metrics", _metrics),
             web.get("/healthz", _healthz),
             web.get("/readyz", _readyz),
@@ -142,62 +142,36 @@ async def _serve(
         settings.exporter.trace_url,
     )
     threads = [refresher.thread, boards.thread, history.thread]
-    runners: list[web.AppRunner] = []
+    pool = ConnectionPool(settings.exporter.connections)
+    listeners: list[Listener] = []
+
+    async def listen(app: web.Application, port: int, setting: str) -> tuple[str, int]:
+        listener = Listener(pool, app, tls=config.tls)
+        listeners.append(listener)
+        await listener.start(settings.exporter.host, port, "exporter", setting)
+        return listener.address
+
     try:
         own_status = status if status_port is None else None
         app = create_app(refresher, config, boards.facts, own_status, drill)
-        host, port = await _listen(runners, app, settings, "port", config)
+        host, port = await listen(app, settings.exporter.port, "port")
         scheme = "http" if config.tls is None else "https"
         log.info("listening on %s://%s:%d/metrics", scheme, host, port)
         if status is not None:
             threads.append(status.thread)
             if status_port is not None:
-                public = web.Application()
+                public = web.Application(middlewares=[track_requests])
                 public.add_routes(status_routes(status, root=""))
-                host, port = await _listen(runners, public, settings, "status_port", config)
+                host, port = await listen(public, status_port, "status_port")
             page = PATH if status_port is None else "/"
             log.info("status page on %s://%s:%d%s", scheme, host, port, page)
         for thread in threads:
             thread.start()
         await stopping.wait()
     finally:
-        for runner in runners:
-            await runner.cleanup()
+        for listener in listeners:
+            await listener.stop()
         for thread in threads:
             # Stopping waits for the thread, which may be in the middle of a read.
             await asyncio.to_thread(thread.stop)
     return 0
-
-
-async def _listen(
-    runners: list[web.AppRunner],
-    app: web.Application,
-    settings: Settings,
-    setting: str,
-    config: WebConfig,
-) -> tuple[str, int]:
-    """Serve an application, add its runner to `runners` and return its address.
-
-    `setting`: name of the port's setting. Raises ConfigError.
-    """
-    host, port = settings.exporter.host, getattr(settings.exporter, setting)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-    runners.append(runner)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port, ssl_context=config.tls).start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            # The usual cause has a message of its own, with the fix.
-            raise ConfigError(
-                f"exporter.{setting}: port {port} on {host} is in use; end the process that uses "
-                f"it, or set TOKENPULSE_EXPORTER__{setting.upper()} to another port (0 takes a "
-                "free one)"
-            ) from error
-        reason = error.strerror or str(error)
-        raise ConfigError(
-            f"exporter.host: cannot listen on {host}, port {port}: {reason}; give an address of "
-            "this machine and a port that this user may open"
-        ) from error
-    address = runner.addresses[0]
-    return address[0], address[1]

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 
 from exporters.board.alerts import AlertRules
@@ -82,6 +83,10 @@ class Refresher:
         self.thread = LoopThread("refresh", self._run)
         self._export = self._without_numbers("no reading of the state has finished yet")
 
+    @property
+    def max_streams_per_client(self) -> int:
+        return self._settings.exporter.max_streams_per_client
+
     def export(self) -> Export:
         """Return the page to serve: the last one, or one without numbers if that is too old."""
         export = self._export
@@ -136,7 +141,12 @@ class Refresher:
         try:
             while True:
                 began = self._turned_at = time.monotonic()
-                self._export = await self._refresh()
+                try:
+                    self._export = await self._refresh()
+                except Exception:
+                    # Whatever it was, such as no file left to open: the next refresh may succeed,
+                    # and a page that gets too old is not served.
+                    log.exception("refresh failed: trying again")
                 took_s = time.monotonic() - began
                 # Rest at least as long as the refresh took: if it is slow for lack of processor
                 # time, it must not take all of it.
@@ -205,5 +215,10 @@ class Refresher:
             page.add(pipeline_metrics.EXPORTER_MEMORY, "", memory.used)
             if memory.limit is not None:
                 page.add(pipeline_metrics.EXPORTER_MEMORY_LIMIT, "", memory.limit)
-        running = label_text({"version": version("tokenpulse")})
-        page.add(pipeline_metrics.BUILD_INFO, running, 1)
+        page.add(pipeline_metrics.BUILD_INFO, _running(), 1)
+
+
+@cache
+def _running() -> str:
+    """Return the label of this version; read once, as each reading opens a file."""
+    return label_text({"version": version("tokenpulse")})

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field
 
 from streams.config.base import Section
+from streams.config.connections import Connections
 
 WindowName = Literal["1m", "5m", "30m", "1h", "6h", "24h", "3d", "30d"]
 
@@ -26,6 +27,14 @@ class Exporter(Section):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(
         9464, ge=0, le=65_535, description="Port to listen on; 0 chooses a free port."
+    )
+    connections: Connections = Connections()
+    max_streams_per_client: int = Field(
+        100,
+        ge=1,
+        le=500,
+        description="Most open live boards of one client, as for `connections.max_per_client`; of "
+        "all clients together there are 500 at most.",
     )
     refresh_interval_s: float = Field(
         1, ge=0.1, le=60, description="Time between two reads of the state in Redis."

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from streams.config.base import Section
+from streams.config.connections import Connections
 
 
 class IntakeSource(Section):
@@ -38,6 +39,7 @@ class Intake(Section):
     port: int = Field(
         4318, ge=0, le=65_535, description="Port to listen on; 0 chooses a free port."
     )
+    connections: Connections = Connections()
     tokens_file: Path | None = Field(
         None,
         description="YAML file with the bearer tokens of the senders (intake.md). Without it every "

@@ -1,14 +1,12 @@
 """The process of the intake: its server and its producers, until SIGTERM or SIGINT."""
 
 import asyncio
-import errno
 import logging
 import signal
 
-from aiohttp import web
-
 from streams.config.settings import Intake, Settings
-from streams.errors import ConfigError
+from streams.http.connections import ConnectionPool
+from streams.http.listener import Listener
 from streams.intake.delivery import Delivery
 from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
@@ -57,11 +55,10 @@ async def _serve(settings: Settings) -> None:
             intake, events, reload.tokens, delivery, processor, metrics, in_flight
         )
         sources = create_source_topics(settings, delivery, processor, metrics)
-        runner = create_runner(server)
-        await runner.setup()
+        listener = create_listener(server, settings)
         try:
-            host, port = await _listen(runner, settings)
-            log.info("listening on http://%s:%d%s", host, port, EventBodies.path)
+            await listener.start(intake.host, intake.port, "intake")
+            log.info("listening on http://%s:%d%s", *listener.address, EventBodies.path)
             if sources is not None:
                 await sources.app.start()
             reloading = loop.create_task(reload.run())
@@ -71,7 +68,7 @@ async def _serve(settings: Settings) -> None:
             # Sources and server end first: both deliver, and the outer block closes the producers.
             if sources is not None:
                 await sources.app.stop()
-            await runner.cleanup()
+            await listener.stop()
 
 
 def create_server(
@@ -88,31 +85,11 @@ def create_server(
     return IntakeServer(intake, bodies, tokens, delivery, processor, metrics, in_flight)
 
 
-def create_runner(server: IntakeServer) -> web.AppRunner:
-    """Return the runner of a server, which decompresses bodies itself, within its limits."""
-    return web.AppRunner(
+def create_listener(server: IntakeServer, settings: Settings) -> Listener:
+    """Return the listener of a server, which decompresses bodies itself, within its limits."""
+    return Listener(
+        ConnectionPool(settings.intake.connections),
         server.create_app(),
-        access_log=None,
-        shutdown_timeout=SHUTDOWN_S,
         auto_decompress=False,
+        shutdown_s=SHUTDOWN_S,
     )
-
-
-async def _listen(runner: web.AppRunner, settings: Settings) -> tuple[str, int]:
-    """Listen, and return the address. Raises ConfigError."""
-    host, port = settings.intake.host, settings.intake.port
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"intake.port: port {port} on {host} is in use; end the process that uses it, or "
-                "set TOKENPULSE_INTAKE__PORT to another port (0 takes a free one)"
-            ) from error
-        reason = error.strerror or str(error)
-        raise ConfigError(
-            f"intake.host: cannot listen on {host}, port {port}: {reason}; give an address of "
-            "this machine and a port that this user may open"
-        ) from error
-    address = runner.addresses[0]
-    return address[0], address[1]

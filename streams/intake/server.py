@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from streams.config.settings import Intake
 from streams.errors import Unavailable
+from streams.http.connections import track_requests
 from streams.intake.body import BodyError, inflate
 from streams.intake.conversion import Converted
 from streams.intake.delivery import Delivery
@@ -112,7 +113,7 @@ class IntakeServer:
 
     def create_app(self) -> web.Application:
         """Return the application. It must run with `auto_decompress=False`."""
-        app = web.Application()
+        app = web.Application(middlewares=[track_requests])
         app.add_routes(
             [
                 *(web.post(bodies.path, partial(self._post, bodies)) for bodies in self._bodies),

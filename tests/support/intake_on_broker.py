@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
 from streams.config.settings import Kafka, Settings
-from streams.intake.app import create_runner, create_server
+from streams.intake.app import create_listener, create_server
 from streams.intake.delivery import Delivery
 from streams.intake.event_bodies import EventBodies
 from streams.intake.metrics import IntakeMetrics
@@ -54,12 +54,11 @@ class IntakeOnBroker:
             server = create_server(
                 settings.intake, events, tokens, delivery, processor, metrics, in_flight
             )
-            runner = create_runner(server)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            host, port = runner.addresses[0]
+            listener = create_listener(server, settings)
+            await listener.start("127.0.0.1", 0, "intake")
+            host, port = listener.address
             try:
                 async with ClientSession(f"http://{host}:{port}") as client:
                     return await use(client, settings)
             finally:
-                await runner.cleanup()
+                await listener.stop()

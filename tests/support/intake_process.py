@@ -43,6 +43,11 @@ class IntakeProcess:
         self._process = subprocess.Popen(command, env=environment(self.settings))
         wait_until(lambda: listens("127.0.0.1", self.port), "the intake listens", 60)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it with SIGKILL."""
         if self._process is not None:

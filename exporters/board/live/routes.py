@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from aiohttp import web
 from exporters.board.facts import LiveState
 from exporters.board.live.page import FRAGMENTS, fragments, page, title
 from exporters.static_files import SAFE_HEADERS, Asset, static_files, static_route
+from streams.http.connections import client_of
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +80,16 @@ class Board:
     def __init__(self, source: Callable[[], LiveState]) -> None:
         self._source = source
         self._rendering: Rendering | None = None
-        self._listeners = 0
+        self._listeners: Counter[str] = Counter()  # by client
         self._watching: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # set, and replaced, by the next rendering
 
     @property
     def listeners(self) -> int:
-        return self._listeners
+        return self._listeners.total()
+
+    def listeners_of(self, client: str) -> int:
+        return self._listeners[client]
 
     def rendering(self) -> Rendering:
         """Return the current state, rendered at the first request for it."""
@@ -106,9 +111,9 @@ class Board:
         waiting.set()
         return self._rendering
 
-    async def events(self) -> AsyncGenerator[bytes, None]:
+    async def events(self, client: str = "") -> AsyncGenerator[bytes, None]:
         """Yield the events for one client, without end."""
-        self._listeners += 1
+        self._listeners[client] += 1
         # Without open streams the state is rendered only on request.
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
@@ -125,7 +130,8 @@ class Board:
                 sent = now
                 yield data or event("alive", "")
         finally:
-            self._listeners -= 1
+            # Without the entry of a client that is gone, names of clients need no memory.
+            self._listeners -= Counter([client])
             if not self._listeners and self._watching is not None:
                 self._watching.cancel()
                 self._watching = None
@@ -160,8 +166,13 @@ def _differs(state: LiveState, last: LiveState) -> bool:
     return state.facts is not last.facts or state.problem != last.problem
 
 
-def board_routes(source: Callable[[], LiveState]) -> list[web.RouteDef]:
-    """Return the routes of the live board; `source` returns the current state without blocking."""
+def board_routes(
+    source: Callable[[], LiveState], max_per_client: int = CLIENTS_MAX
+) -> list[web.RouteDef]:
+    """Return the routes of the live board; `source` returns the current state without blocking.
+
+    `max_per_client`: most open streams of one client.
+    """
     board = Board(source)
 
     async def show(request: web.Request) -> web.Response:
@@ -174,7 +185,7 @@ def board_routes(source: Callable[[], LiveState]) -> list[web.RouteDef]:
         )
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        return await _stream(request, board)
+        return await _stream(request, board, max_per_client)
 
     async def live(request: web.Request) -> web.Response:
         state = source()
@@ -200,10 +211,13 @@ def live_json(state: LiveState) -> str:
     return json.dumps({"problem": state.problem, "facts": facts}, allow_nan=False)
 
 
-async def _stream(request: web.Request, board: Board) -> web.StreamResponse:
-    if board.listeners >= CLIENTS_MAX:
+async def _stream(request: web.Request, board: Board, max_per_client: int) -> web.StreamResponse:
+    client = client_of(request.remote or "")
+    is_many = board.listeners_of(client) >= max_per_client
+    if is_many or board.listeners >= CLIENTS_MAX:
+        number = f"{max_per_client} pages of {client}" if is_many else f"{CLIENTS_MAX} pages"
         return web.Response(
-            text=f"{CLIENTS_MAX} pages are open already; close some, or open the page later\n",
+            text=f"{number} are open already; close some, or open the page later\n",
             status=503,
             headers={**SAFE_HEADERS, "Retry-After": "30"},
         )
@@ -216,7 +230,7 @@ async def _stream(request: web.Request, board: Board) -> web.StreamResponse:
         }
     )
     await response.prepare(request)
-    async with aclosing(board.events()) as events:
+    async with aclosing(board.events(client)) as events:
         async for data in events:
             began = time.monotonic()
             try:

@@ -1,0 +1,1 @@
+"""HTTP servers of the processes: listening, and limits of connections."""
