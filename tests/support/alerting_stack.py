@@ -146,7 +146,7 @@ class AlertingStack:
         self._rest.callback(receiver.server.server_close)
         self._rest.callback(receiver.server.shutdown)
         self.pages = Pages(receiver)
-        alertmanager = Alertmanager(self._alertmanager_config(receiver.url))
+        alertmanager = Alertmanager(alertmanager_config(self._directory, receiver.url))
         self._rest.callback(alertmanager.process.wait)
         self._rest.callback(alertmanager.process.kill)
         self.alertmanager_url = alertmanager.url
@@ -198,18 +198,6 @@ class AlertingStack:
             records = int(sent.stdout.split()[0])
             State(self.settings, client).wait_past(range(PARTITIONS), records)
 
-    def _alertmanager_config(self, url: str) -> Path:
-        document = yaml.safe_load(readable(CONFIG.read_text(), url))
-        del document["global"]["slack_api_url_file"]
-        for one in document["receivers"]:
-            for kind in ("pagerduty_configs", "email_configs", "slack_configs"):
-                one.pop(kind, None)
-        directory = self._directory / "alertmanager"
-        shutil.copytree(TEMPLATES.parent, directory / "templates")
-        path = directory / "alertmanager.yml"
-        path.write_text(yaml.safe_dump(document))
-        return path
-
     def _start_prometheus(self, exporter_url: str, alertmanager_url: str) -> str:
         rules = self._directory / "rules"
         named = [part for policy in self._policies for part in ("--policy", policy)]
@@ -217,33 +205,57 @@ class AlertingStack:
             "rules", "build", *named, "--out", rules, "--allow-example-urls", settings=self.settings
         )
         assert (built.returncode, built.stderr) == (0, "")
-        document = yaml.safe_load(PROMETHEUS_CONFIG.read_text())
-        assert document["global"]["scrape_interval"] == "5s"
-        document["rule_files"] = [f"{rules}/*.yml"]
-        (managers,) = document["alerting"]["alertmanagers"]
-        managers["static_configs"] = [{"targets": [_address(alertmanager_url)]}]
-        exporters = document["scrape_configs"][0]
-        document["scrape_configs"] = [exporters]
-        exporters["static_configs"] = [{"targets": [_address(exporter_url)]}]
-        config = self._directory / "prometheus.yml"
-        config.write_text(yaml.safe_dump(document))
-        address = f"127.0.0.1:{free_port()}"
-        self._rest.enter_context(
-            running(
-                [
-                    str(PROMETHEUS),
-                    f"--config.file={config}",
-                    f"--storage.tsdb.path={self._directory}/tsdb",
-                    f"--web.listen-address={address}",
-                ],
-                self._directory / "prometheus.log",
-                None,
-            )
+        targets = {"tokenpulse-exporter": exporter_url}
+        return self._rest.enter_context(
+            prometheus(self._directory, rules, targets, alertmanager_url)
         )
+
+
+def alertmanager_config(directory: Path, url: str) -> Path:
+    """Write the shipped configuration in a directory, with webhooks at `url` alone."""
+    document = yaml.safe_load(readable(CONFIG.read_text(), url))
+    del document["global"]["slack_api_url_file"]
+    for one in document["receivers"]:
+        for kind in ("pagerduty_configs", "email_configs", "slack_configs"):
+            one.pop(kind, None)
+    folder = directory / "alertmanager"
+    shutil.copytree(TEMPLATES.parent, folder / "templates")
+    path = folder / "alertmanager.yml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@contextmanager
+def prometheus(
+    directory: Path, rules: Path, targets: Mapping[str, str], alertmanager_url: str
+) -> Iterator[str]:
+    """Run Prometheus with the shipped configuration, and yield the URL of its API.
+
+    `rules`: folder of the rule files. `targets`: URL of the only target of each scrape job.
+    """
+    document = yaml.safe_load(PROMETHEUS_CONFIG.read_text())
+    assert document["global"]["scrape_interval"] == "5s"
+    document["rule_files"] = [f"{rules}/*.yml"]
+    (managers,) = document["alerting"]["alertmanagers"]
+    managers["static_configs"] = [{"targets": [_address(alertmanager_url)]}]
+    jobs = [job for job in document["scrape_configs"] if job["job_name"] in targets]
+    for job in jobs:
+        job["static_configs"] = [{"targets": [_address(targets[job["job_name"]])]}]
+    document["scrape_configs"] = jobs
+    config = directory / "prometheus.yml"
+    config.write_text(yaml.safe_dump(document))
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        str(PROMETHEUS),
+        f"--config.file={config}",
+        f"--storage.tsdb.path={directory}/tsdb",
+        f"--web.listen-address={address}",
+    ]
+    with running(command, directory / "prometheus.log", None):
         # An alert that fires before Prometheus has found Alertmanager is sent a minute later.
         url = f"http://{address}/api/v1"
         wait_until(lambda: _at_work(url), "Prometheus scrapes and knows Alertmanager", START_S)
-        return url
+        yield url
 
 
 def scenario(kind: str, start_s: float, duration_s: float, **more: Any) -> dict[str, Any]:
