@@ -109,6 +109,11 @@ def link_to(board: str, **variables: str) -> panels.Link:
 CELL = "${__value.text:percentencode}"
 
 
+def line_label(label: str) -> str:
+    """Return Grafana's template of a label of the line that was clicked."""
+    return f"${{__field.labels.{label}:percentencode}}"
+
+
 def window_variable(windows: Sequence[str], default: str) -> dashboard.VariableModel:
     """Return the variable that selects a board's window."""
     if default not in windows:

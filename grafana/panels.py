@@ -132,11 +132,11 @@ def number(
 
     An instant query, without a sparkline: the last value of a range may be an hour old.
     """
-    # A named value fills the panel with its colour, so that it is seen from afar.
+    # A verdict fills the panel with its colour, so that it is seen from afar.
     options = stat.Options(
         graph_mode=common.BigValueGraphMode.NONE,
         color_mode=common.BigValueColorMode.BACKGROUND
-        if named is not None
+        if named is not None or thresholds != NEUTRAL
         else common.BigValueColorMode.VALUE,
         justify_mode=common.BigValueJustifyMode.AUTO,
         text_mode=common.BigValueTextMode.AUTO,
@@ -166,11 +166,12 @@ def graph(
     step: str | None = None,
     lines: Mapping[str, LineStyle] | None = None,
     many: bool = False,
+    link: Link | None = None,
 ) -> Panel:
     """Return a panel of lines over time, with the thresholds as dashed lines.
 
     `lines`: colours and names of the lines with these legends. `many`: there may be more lines than
-    a list under the graph has room for.
+    a list under the graph has room for. `link`: where a click on a line leads to.
     """
     legend = common.VizLegendOptions(
         display_mode=common.LegendDisplayMode.TABLE if many else common.LegendDisplayMode.LIST,
@@ -216,7 +217,19 @@ def graph(
     model.field_config.overrides = [
         field_override(legend, line.properties()) for legend, line in (lines or {}).items()
     ]
+    if link is not None:
+        model.field_config.overrides.append(_line_link(link))
     return Panel(model, width, height)
+
+
+def _line_link(link: Link) -> dashboard.DashboardFieldConfigSourceOverrides:
+    """Return the link of all lines of a graph's only query."""
+    # In the defaults, the SDK has the links of a dashboard, with keys that a line's does not have.
+    cell = {"title": link.title, "url": link.url}
+    return dashboard.DashboardFieldConfigSourceOverrides(
+        matcher=dashboard.MatcherConfig(id_val="byFrameRefID", options="A"),
+        properties=[dashboard.DynamicConfigValue(id_val="links", value=[cell])],
+    )
 
 
 def heat(title: str, about: str, expr: str, unit: str, *, width: int = 8) -> Panel:
@@ -268,16 +281,19 @@ def history(
     *,
     width: int = WIDTH,
     height: int = 6,
+    named: Named | None = None,
 ) -> Panel:
     """Return a row of cells, one for each stretch of time of at least `step`."""
     options = statushistory.Options(
-        show_value=common.VisibilityMode.NEVER,
+        # Colours alone are not told apart by all people.
+        show_value=common.VisibilityMode.AUTO,
         legend=_NO_LEGEND,
         tooltip=_ONE_VALUE,
     )
     config = field_config(unit, thresholds)
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
     config.custom = statushistory.FieldConfig()
+    config.mappings = named.mappings() if named is not None else []
     model = panel_model("status-history", title, about, options, config, [query_target(query, "A")])
     # More cells than points on the screen would be drawn over each other.
     model.interval = step

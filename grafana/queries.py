@@ -96,6 +96,18 @@ def only_worst(expr: str, by: str, number: int, *, lowest: bool = False) -> str:
     return f"({expr}) and on ({by}) {choose}({number}, {extreme} by ({by}) ({over_time}))"
 
 
+def most_in_range(rates: str, by: str, number: int) -> str:
+    """Return PromQL for the `number` names of label `by` that rose most over the time shown.
+
+    `rates`: from `rate`, by that label. Unlike `only_worst` it reads each series once, as a rate at
+    each point of the range would take seconds for histograms.
+    """
+    over_range = rates.replace("(rate(", "(increase(").replace(
+        f"[{RATE_SPAN}]", f"[{RANGE}] @ end()"
+    )
+    return f"({rates}) and on ({by}) topk({number}, {over_range})"
+
+
 def age_s(points_in_time: str) -> str:
     """Return PromQL for the seconds since points in time."""
     return f"time() - {points_in_time}"

@@ -6,10 +6,11 @@ from grafana_foundation_sdk.models import dashboard
 
 from exporters.catalogue import cost as cost_metrics
 from exporters.catalogue import requests as request_metrics
-from grafana import series
-from grafana.frame import CELL, BoardSection, Variable, board, link_to, window_variable
+from grafana import lines, series
+from grafana.boards.live_places import WORST_LINES
+from grafana.frame import CELL, BoardSection, Variable, board, line_label, link_to, window_variable
 from grafana.panels import Panel, Query, graph, number
-from grafana.queries import AnyOf, Chosen, Match, window
+from grafana.queries import AnyOf, Chosen, Match, only_worst, window
 from grafana.tables import Column, listing
 from grafana.thresholds import WARNING, BoardLimits
 from grafana.trust import trust
@@ -149,6 +150,7 @@ def _over_time(limits: BoardLimits) -> Iterator[Panel]:
             ),
         ),
         "short",
+        lines=lines.TOKEN_TYPES,
     )
     yield graph(
         "Dollars of the window",
@@ -167,12 +169,14 @@ def _models(limits: BoardLimits) -> Iterator[Panel]:
     hits = window(request_metrics.CACHE_HIT_RATIO, "model", SPAN, model=_MODEL)
     yield graph(
         "Cache hit ratio by model",
-        series.cache_target(limits),
-        (Query(hits, "{{model}}"),),
+        f"The {WORST_LINES} lowest of the time shown. {series.cache_target(limits)}",
+        (Query(only_worst(hits, "model", WORST_LINES, lowest=True), "{{model}}"),),
         "percentunit",
         limits.cache_hit,
         width=10,
         most=1,
+        many=True,
+        link=link_to("live", model=line_label("model")),
     )
     yield listing(
         "Models",

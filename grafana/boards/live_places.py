@@ -7,7 +7,7 @@ from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana import lines, series
-from grafana.frame import CELL, link_to
+from grafana.frame import CELL, line_label, link_to
 from grafana.panels import Link, Panel, Query, graph, heat, number
 from grafana.queries import only_worst, rate, window
 from grafana.series import FleetLatency, latencies
@@ -22,6 +22,7 @@ def by_dimension(limits: BoardLimits, name: str) -> Iterator[Panel]:
     """Yield the panels of one dimension: its worst names over time, and all of them now."""
     # The legend is Grafana's template of one label, such as {{model}}.
     chosen, legend = {name: series.CHOSEN[name]}, f"{{{{{name}}}}}"
+    to_line = link_to("live", **{name: line_label(name)})
 
     def percentile(spec: Spec) -> str:
         return series.p95(spec, name, SPAN, **chosen)
@@ -37,6 +38,7 @@ def by_dimension(limits: BoardLimits, name: str) -> Iterator[Panel]:
             "s",
             one.thresholds,
             many=True,
+            link=to_line,
         )
     yield graph(
         f"Error ratio by {name}",
@@ -46,6 +48,7 @@ def by_dimension(limits: BoardLimits, name: str) -> Iterator[Panel]:
         "percentunit",
         limits.errors,
         many=True,
+        link=to_line,
     )
     links: dict[str, Link] = {}
     if name in ("model", "region"):

@@ -8,9 +8,9 @@ from alerts.promql import sum_of
 from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
-from grafana import series
+from grafana import lines, series
 from grafana.frame import CELL, BoardSection, Variable, board, link_to
-from grafana.panels import Panel, Query, graph, history, number
+from grafana.panels import Named, Panel, Query, graph, history, number
 from grafana.queries import STEP, Chosen, select, window
 from grafana.tables import Column, listing
 from grafana.thresholds import BAD, GOOD, BoardLimits, bad_above, bad_below
@@ -60,10 +60,10 @@ def sla(limits: BoardLimits) -> dashboard.Dashboard:
         "grade: `tokenpulse sla --json` says the same.",
         (
             BoardSection("The promise, its period so far", tuple(_standing(limits))),
+            BoardSection("All that is chosen", tuple(_all())),
             trust(DAY),
             BoardSection("Minutes down", tuple(_minutes())),
             BoardSection("Error budget", tuple(_budget(limits))),
-            BoardSection("All that is chosen", tuple(_all())),
             BoardSection("The customer's traffic, last 24 hours", tuple(_traffic(limits))),
         ),
         VARIABLES,
@@ -153,14 +153,15 @@ def _minutes() -> Iterator[Panel]:
     grown = f"max by ({', '.join(by)}) ({down} - {down} offset {STEP})"
     yield history(
         "Minutes down, one by one",
-        "Green: none; red: at least one, hover for how many. A cell is five minutes or, over a "
-        "longer time, more. What was judged before this Prometheus scraped it is not here: "
+        "Up, or down for at least a second; hover for how many minutes. A cell is five minutes or, "
+        "over a longer time, more. What was judged before this Prometheus scraped it is not here: "
         "`tokenpulse sla` has it.",
         Query(f"topk({_ROWS}, clamp_min({grown}, 0) / 60)", series.promise_legend()),
         "m",
         # In minutes: a second of down time turns the cell red.
         ((None, GOOD), (1 / 60, BAD)),
         _SLICE,
+        named=Named(ranges=((None, 0, "up", GOOD),)),
     )
     yield graph(
         "Time by verdict",
@@ -279,6 +280,7 @@ def _traffic(limits: BoardLimits) -> Iterator[Panel]:
         ),
         "short",
         stacked=True,
+        lines=lines.OUTCOMES,
     )
     yield graph(
         "Cache hit ratio",

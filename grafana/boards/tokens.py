@@ -9,9 +9,18 @@ from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as request_metrics
 from grafana import lines, series
 from grafana.boards.live import VARIABLES
-from grafana.frame import CELL, BoardSection, board, link_to, published_windows, window_variable
+from grafana.boards.live_places import WORST_LINES
+from grafana.frame import (
+    CELL,
+    BoardSection,
+    board,
+    line_label,
+    link_to,
+    published_windows,
+    window_variable,
+)
 from grafana.panels import Panel, Query, graph, number
-from grafana.queries import AnyOf, Chosen, rate, window
+from grafana.queries import AnyOf, Chosen, most_in_range, only_worst, rate, window
 from grafana.tables import Column, listing
 from grafana.thresholds import BoardLimits
 from grafana.trust import trust
@@ -101,17 +110,15 @@ def _shed() -> str:
 
 def _load() -> Iterator[Panel]:
     for name in series.DIMENSIONS:
+        tokens_per_s = series.tokens_of_minute_per_s(name, (name,), **{name: series.CHOSEN[name]})
         yield graph(
             f"Tokens/s by {name}",
-            "Input and output.",
-            (
-                Query(
-                    series.tokens_of_minute_per_s(name, (name,), **{name: series.CHOSEN[name]}),
-                    f"{{{{{name}}}}}",
-                ),
-            ),
+            f"Input and output; the {WORST_LINES} with the most of the time shown.",
+            (Query(only_worst(tokens_per_s, name, WORST_LINES), f"{{{{{name}}}}}"),),
             "short",
             stacked=True,
+            many=True,
+            link=link_to("live", **{name: line_label(name)}),
         )
     yield graph(
         "Tokens/s by type",
@@ -131,18 +138,15 @@ def _load() -> Iterator[Panel]:
         "short",
         lines=lines.TOKEN_TYPES,
     )
+    requests_per_s = series.requests_per_s("model", ("model",), model=series.CHOSEN["model"])
     yield graph(
         "Requests by model",
-        "Finished requests a second.",
-        (
-            Query(
-                series.requests_per_s("model", ("model",), model=series.CHOSEN["model"]),
-                "{{model}}",
-            ),
-        ),
+        f"Finished requests a second; the {WORST_LINES} with the most of the time shown.",
+        (Query(only_worst(requests_per_s, "model", WORST_LINES), "{{model}}"),),
         "reqps",
         stacked=True,
         many=True,
+        link=link_to("live", model=line_label("model")),
     )
     yield graph(
         "Requests by service tier",
@@ -160,10 +164,13 @@ def _capacity() -> Iterator[Panel]:
         yield graph(
             f"Requests in flight by {name}",
             "Seconds of work finished a second: by Little's law the mean number of successful "
-            "requests that were served at once.",
-            (Query(in_flight, f"{{{{{label}}}}}"),),
+            f"requests that were served at once. The {WORST_LINES} with the most of the time "
+            "shown.",
+            (Query(most_in_range(in_flight, label, WORST_LINES), f"{{{{{label}}}}}"),),
             "short",
             stacked=True,
+            many=True,
+            link=link_to("live", **{name: line_label(label)}),
         )
     yield graph(
         "Turned away by region",

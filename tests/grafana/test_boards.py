@@ -299,6 +299,28 @@ def test_the_first_screen_of_the_live_board_has_verdicts_and_graphs() -> None:
     assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in shown) <= 60
 
 
+@board_names
+def test_graphs_of_all_models_or_regions_show_a_few_that_lead_to_their_place(name: str) -> None:
+    legends = {"{{model}}", "{{gen_ai_request_model}}", "{{region}}", "{{channel}}"}
+    for panel in panels(BOARDS[name]):
+        queries = [
+            query for query in panel.get("targets", ()) if query.get("legendFormat") in legends
+        ]
+        if panel["type"] != "timeseries" or not queries:
+            continue
+        (query,) = queries
+        assert re.search(r"\b(top|bottom)k\(8, ", query["expr"]), panel["title"]
+        links = [
+            link["url"]
+            for override in panel["fieldConfig"]["overrides"]
+            for given in override["properties"]
+            if given["id"] == "links"
+            for link in given["value"]
+        ]
+        label = query["legendFormat"].strip("{}")
+        assert [f"labels.{label}" in url for url in links] == [True], panel["title"]
+
+
 def test_layouts_are_those_that_were_reviewed() -> None:
     golden = ROOT / "tests" / "golden" / "board-layouts.txt"
     assert "\n".join(map(layout, BOARDS.values())) == golden.read_text()
