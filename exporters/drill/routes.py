@@ -172,7 +172,11 @@ def _incident(source: DrillSource, incident_id: str) -> web.Response:
             view,
             history=past,
             charts=charts(past, _targets(facts), _CHART_OF.get(incident.alert or "")),
-            parts=parts_of(history, places, view.start_s, end_s, is_incident=True),
+            # Who is affected comes first.
+            parts=sorted(
+                parts_of(history, places, view.start_s, end_s, is_incident=True),
+                key=lambda parts: parts.kind != "customer",
+            ),
         )
     return web.Response(text=incident_page(view), content_type="text/html", headers=_FRESH)
 

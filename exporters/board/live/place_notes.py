@@ -1,22 +1,23 @@
 """How models and regions are without the places that an incident is about. Pure."""
 
-from collections.abc import Iterable
-from fractions import Fraction
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
-from exporters import formatting as fmt
-from exporters.board.breakdown import FleetTargets
-from exporters.board.facts import Incident, names_by_dimension
+from exporters.board.breakdown import FleetTargets, availability_state
+from exporters.board.facts import Incident, State, names_by_dimension
 from exporters.board.incidents.failures import GROUP
 from exporters.board.input import BoardInput
 from exporters.board.tiles import WINDOW
-from exporters.windows.measured import failures
+from exporters.windows.measured import Measured, failures
 from streams.state.measures import SERIES_DIMENSIONS
+
+_WORDS: Mapping[State, str] = {"breached": "missed", "at_risk": "at risk", "ok": "met"}
 
 
 def without_failures_of(
     incidents: Iterable[Incident], dimension: str, reading: BoardInput, targets: FleetTargets
 ) -> str:
-    """Return how many places of a dimension meet the target without those of an incident.
+    """Return the states of a dimension's places without those of an incident, as counts in words.
 
     During the outage of a region all models miss their target. Of the first incident about
     failures; empty if it is about the same dimension, or about all places.
@@ -37,8 +38,10 @@ def without_failures_of(
             count = counts.setdefault(key[at], [0, 0])
             count[0] += int(total[number] - bad[number])
             count[1] += int(total[number])
-    target = targets.target_ratio
-    met = sum(Fraction(good, every) >= target for good, every in counts.values())
+    states = Counter(
+        availability_state(Measured(eligible=every, successes=good), targets)
+        for good, every in counts.values()
+    )
     place = " in ".join(f"{of.replace('_', ' ')} {name}" for of, name in incident.where)
-    least = fmt.exact_percent(target)
-    return f"Without {place}: {met} of {len(counts)} have an availability of at least {least}."
+    said = [f"{states[state]} {words}" for state, words in _WORDS.items() if states[state]]
+    return f"Availability without {place}: {', '.join(said)}."

@@ -105,7 +105,7 @@ def test_the_models_are_shown_without_the_region_that_fails(
     facts = facts_of(configured(), events)
     assert [row.state for row in facts.models] == ["breached"] * 3
     assert all("availability" in row.missed for row in facts.models)
-    note = "Without region eu-west-1: 2 of 3 have an availability of at least 99.9 %."
+    note = "Availability without region eu-west-1: 1 missed, 2 met."
     assert (facts.models_note, facts.regions_note) == (note, "")
 
 

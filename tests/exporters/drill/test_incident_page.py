@@ -177,7 +177,8 @@ def test_the_customers_that_an_incident_hit_are_listed_from_its_start(
     hit = {token_of(f"acct-{at}") for at in (5, 6, 7)}
     assert {name for name, count in failed if count} == hit
     assert "these are their requests in all regions, channels and tiers" in table
-    assert "Models during it" in page
+    assert page.index("Customers during it") < page.index("Models during it")
+    assert '<a href="#parts-customer">3 customers</a> with failures during it' in page
     begin = rfc3339(past.start_s - past.start_s % 10)
     assert f"tokenpulse report --from {begin} --to " in page
     assert " --step 10s --by region</code>" in page
