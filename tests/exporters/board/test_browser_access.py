@@ -39,7 +39,7 @@ def test_a_keyboard_reaches_everything_in_order_and_always_sees_where_it_is() ->
                 seen.append(name)
                 assert outline == "3px solid", name
             runbooks = [one.runbook for one in WITH_INCIDENTS.incidents if one.runbook]
-            assert seen.pop(0) == "Incidents"
+            assert seen.pop(0) == "Incidents (4)"
             assert seen[: len(runbooks)] == runbooks
             del seen[: len(runbooks)]
             assert seen[0] == "Objectives, table"
@@ -69,7 +69,7 @@ def test_a_screen_reader_finds_landmarks_headings_and_tables(look: str) -> None:
                 unbroken(WITH_INCIDENTS.headline)
             ]
             assert [name for level, name in headings if level == 2] == [
-                "Incidents", "Objectives", "The fleet, last 5 minutes", "Models", "Regions",
+                "Incidents (4)", "Objectives", "The fleet, last 5 minutes", "Models", "Regions",
                 "Uptime by day",
             ]  # fmt: skip
             tables = {node.name for node in nodes if node.role == "table"}
