@@ -12,6 +12,7 @@ import redis
 
 from streams.config.settings import ENV_PREFIX, Settings
 from tests.support.apache_kafka import CACHE_VARIABLE, ApacheKafka
+from tests.support.exporter_http import OwnRedis
 from tests.support.exporter_state import settings_for
 from tests.support.programs import begin_test
 from tests.support.servers import Broker, RedisServer, start_servers
@@ -78,6 +79,15 @@ def state_of(redis_server: RedisServer) -> Iterator[Callable[[Settings], State]]
     """What Redis holds for some settings."""
     with redis_server.client() as client:
         yield lambda settings: State(settings, client)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[OwnRedis]:
+    """A Redis of the test's own, which it may kill and start again."""
+    server = OwnRedis()
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

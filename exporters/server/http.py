@@ -22,6 +22,7 @@ from exporters.daily.routes import BoardSource, daily_routes
 from exporters.drill.history import HistoryCache
 from exporters.drill.routes import DrillSource, drill_routes
 from exporters.reference.customers import Customer, Customers, load_directory
+from exporters.server.hosts import AllowedHosts
 from exporters.server.refresher import Refresher
 from exporters.server.web_config import WebConfig, load_web_config, middleware
 from exporters.status_page.cache import StatusCache
@@ -44,13 +45,16 @@ def create_app(
     daily: BoardSource | None = None,
     status: StatusCache | None = None,
     drill: DrillSource | None = None,
+    hosts: AllowedHosts | None = None,
 ) -> web.Application:
     """Return the web application of a running refresher.
 
     `config`: TLS, users and headers. `daily`: the source of the daily boards, `status`: of the
     status page, `drill`: of the pages of single places; without them these pages do not exist.
+    `hosts`: the names of this exporter; without them those of loopback.
     """
-    app = web.Application(middlewares=[track_requests, middleware(config or WebConfig())])
+    checks = middleware(config or WebConfig(), hosts)
+    app = web.Application(middlewares=[track_requests, checks])
     app[REFRESHER] = refresher
     app.add_routes(
         [
@@ -153,7 +157,8 @@ async def _serve(
 
     try:
         own_status = status if status_port is None else None
-        app = create_app(refresher, config, boards.facts, own_status, drill)
+        hosts = AllowedHosts(settings.exporter.host, settings.exporter.allowed_hosts)
+        app = create_app(refresher, config, boards.facts, own_status, drill, hosts)
         host, port = await listen(app, settings.exporter.port, "port")
         scheme = "http" if config.tls is None else "https"
         log.info("listening on %s://%s:%d/metrics", scheme, host, port)

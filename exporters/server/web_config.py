@@ -2,36 +2,30 @@
 
 A subset of https://prometheus.io/docs/prometheus/latest/configuration/https/;
 `promtool check web-config` accepts the same files. Unknown keys are an error, so that no guard that
-the operator wrote down is silently missing. As with Prometheus' own exporters the guard covers
-every page, the health checks too.
+the operator wrote down is silently missing. The logins are for every page but the health checks.
 """
 
-import asyncio
-import base64
-import hashlib
-import hmac
 import re
-import secrets
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import bcrypt
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from exporters.server.hosts import AllowedHosts
+from exporters.server.login import Guard, TooManyGuesses
 from streams.config.security import load_authorities, load_certificate
 from streams.config.validation import Location, findings
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
+from streams.http.connections import client_of
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Tokenpulse", charset="UTF-8"'}
-# Bcrypt is slow on purpose: guesses may take one processor, not all of them.
-GUESSES_AT_A_TIME = 1
-GUESSES_WAITING = 64
+HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 
 _TLS_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 _CLIENT_AUTH = {
@@ -154,73 +148,32 @@ def _context(tls: _Tls, path: Path) -> ssl.SSLContext:
     return context
 
 
-class Guard:
-    """Checks passwords; a password that was right is known again without bcrypt."""
-
-    def __init__(self, users: Mapping[str, str]) -> None:
-        self._users = {name: text.encode() for name, text in users.items()}
-        self._key = secrets.token_bytes(32)
-        self._known: dict[str, bytes] = {}  # name -> keyed hash of its password
-        self._turn = asyncio.Semaphore(GUESSES_AT_A_TIME)
-        self._waiting = 0
-
-    async def admits(self, authorization: str | None) -> bool:
-        """Return whether an Authorization header has a user's name and password."""
-        login = _login(authorization or "")
-        if login is None:
-            return False
-        name, password = login
-        # bcrypt takes a tenth of a second, too long for every scrape; a keyed hash of a password
-        # that was right is kept in memory only.
-        seen = hmac.digest(self._key, password, hashlib.sha256)
-        known = self._known.get(name)
-        if known is not None and hmac.compare_digest(known, seen):
-            return True
-        # Guessing must not use up the threads that check real users.
-        if self._waiting >= GUESSES_WAITING:
-            return False
-        self._waiting += 1
-        try:
-            async with self._turn:
-                right = await asyncio.to_thread(self._is_right, name, password)
-        finally:
-            self._waiting -= 1
-        if right:
-            self._known[name] = seen
-        return right
-
-    def _is_right(self, name: str, password: bytes) -> bool:
-        # An unknown name costs as much time as a known one.
-        found = self._users.get(name)
-        against = found if found is not None else next(iter(self._users.values()))
-        try:
-            return bcrypt.checkpw(password, against) and found is not None
-        except ValueError:  # longer than bcrypt can tell apart
-            return False
-
-
-def _login(header: str) -> tuple[str, bytes] | None:
-    """Return name and password of a Basic Authorization header (RFC 7617)."""
-    scheme, _, encoded = header.partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        name, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
-        # A user without a colon has no password.
-        return (name.decode(), password) if colon else None
-    except ValueError:
-        return None
-
-
-def middleware(config: WebConfig) -> Middleware:
-    """Return the checks that run before every page."""
+def middleware(config: WebConfig, hosts: AllowedHosts | None = None) -> Middleware:
+    """Return the checks that run before every page; without `hosts` for loopback names only."""
+    hosts = hosts or AllowedHosts("localhost")
     guard = Guard(config.users) if config.users else None
+
+    async def check(request: web.Request) -> None:
+        if not hosts.allow(request.headers.get("Host", "")):
+            raise web.HTTPForbidden(
+                text=f"Host {request.headers.get('Host', '')[:100]!r} is no name of this exporter; "
+                "if it is, add it to exporter.allowed_hosts\n"
+            )
+        if guard is None:
+            return
+        try:
+            client = client_of(request.remote or "")
+            if not await guard.admits(request.headers.get("Authorization"), client):
+                raise web.HTTPUnauthorized(headers=CHALLENGE)
+        except TooManyGuesses:
+            raise web.HTTPTooManyRequests(headers={"Retry-After": "1"}) from None
 
     @web.middleware
     async def stand(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if guard is not None and not await guard.admits(request.headers.get("Authorization")):
-            raise web.HTTPUnauthorized(headers={**CHALLENGE, **config.headers})
         try:
+            # Orchestrators ask by address, without a login; the answer has no content of the state.
+            if request.path not in HEALTH_PATHS:
+                await check(request)
             answer = await handler(request)
         except web.HTTPException as refused:
             refused.headers.update(config.headers)

@@ -28,6 +28,13 @@ class Exporter(Section):
     port: int = Field(
         9464, ge=0, le=65_535, description="Port to listen on; 0 chooses a free port."
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names by which browsers and Prometheus reach the exporter, such as that of a "
+        "reverse proxy or a container; `.example.com` allows all names below, `*` any. Always "
+        "allowed: loopback names, the address of `host`, and every IP address if `host` is "
+        "`0.0.0.0` or `::`. Other names are answered with 403 (security.md).",
+    )
     connections: Connections = Connections()
     max_streams_per_client: int = Field(
         100,

@@ -6,16 +6,8 @@ import pytest
 
 from exporters.server.refresher import Refresher
 from streams.config.settings import Settings
-from tests.support.exporter_http import OwnRedis, ready, write_now
+from tests.support.exporter_http import ready, write_now
 from tests.support.servers import wait_until
-
-
-@pytest.fixture
-def own_redis() -> Iterator[OwnRedis]:
-    server = OwnRedis()
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

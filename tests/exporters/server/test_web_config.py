@@ -5,6 +5,7 @@ import base64
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import pytest
 import yaml
 from aiohttp.test_utils import TestServer
 
-from exporters.server import web_config
+from exporters.server import login as login_module
 from exporters.server.http import create_app
+from exporters.server.login import Guard, TooManyGuesses
 from exporters.server.refresher import Refresher
-from exporters.server.web_config import Guard, WebConfig, load_web_config
+from exporters.server.web_config import WebConfig, load_web_config
 from streams.errors import ConfigError
 from tests.support.certificates import Authority
 from tests.support.exporter_state import settings_for
@@ -28,6 +30,7 @@ from tests.support.programs import find_program
 EXAMPLE = ROOT / "deploy/prometheus/web-config.yml"
 PAGES = ("/", "/metrics", "/healthz", "/readyz", "/no-such-page")
 OPEN = [200, 200, 503, 503, 404]  # nothing refreshes here
+CLOSED = [401, 401, 503, 503, 401]  # the health checks need no login
 
 
 def hashed(password: str, prefix: bytes = b"2b") -> str:
@@ -86,14 +89,14 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.mark.parametrize("prefix", [b"2a", b"2b", b"2y"])
-def test_every_page_asks_for_a_user_and_opens_for_one(tmp_path: Path, prefix: bytes) -> None:
+def test_every_page_but_the_health_checks_asks_for_a_user(tmp_path: Path, prefix: bytes) -> None:
     config = load_web_config(
         config_file(tmp_path, basic_auth_users={"prometheus": hashed("right", prefix)})
     )
-    assert statuses(config) == [401] * 5
-    assert statuses(config, basic("prometheus", "wrong")) == [401] * 5
-    assert statuses(config, basic("someone", "right")) == [401] * 5
-    assert statuses(config, basic("prometheus", "x" * 100)) == [401] * 5
+    assert statuses(config) == CLOSED
+    assert statuses(config, basic("prometheus", "wrong")) == CLOSED
+    assert statuses(config, basic("someone", "right")) == CLOSED
+    assert statuses(config, basic("prometheus", "x" * 100)) == CLOSED
     assert statuses(config, basic("prometheus", "right")) == OPEN
 
 
@@ -138,20 +141,88 @@ def test_a_scraper_costs_bcrypt_once_and_a_wrong_password_each_time(compared: li
     asyncio.run(story())
 
 
-def test_guesses_queue_up_only_so_far_and_known_users_pass_them_by(compared: list[bytes]) -> None:
+def test_guesses_of_one_client_queue_up_only_so_far_and_known_users_pass_them_by(
+    compared: list[bytes],
+) -> None:
     guard = Guard({"prometheus": hashed("right")})
 
     async def story() -> None:
-        assert await guard.admits(basic("prometheus", "right"))
-        guesses = [guard.admits(basic("prometheus", str(number))) for number in range(200)]
-        answers, scrape = await asyncio.gather(
-            asyncio.gather(*guesses), guard.admits(basic("prometheus", "right"))
-        )
-        assert scrape
-        assert not any(answers)
-        assert len(compared) == 1 + web_config.GUESSES_WAITING
+        assert await guard.admits(basic("prometheus", "right"), "10.0.0.1")
+        guesses = [
+            guard.admits(basic("prometheus", str(number)), "10.0.0.1") for number in range(200)
+        ]
+        guessing = asyncio.gather(*guesses, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert await guard.admits(basic("prometheus", "right"), "10.0.0.1")
+        answers = await guessing
+        assert answers.count(False) == login_module.GUESSES_WAITING
+        assert sum(isinstance(answer, TooManyGuesses) for answer in answers) == 192
+        assert len(compared) == 1 + login_module.GUESSES_WAITING
 
     asyncio.run(story())
+
+
+def test_guesses_get_slower_and_a_right_user_of_another_address_does_not_wait() -> None:
+    guard = Guard({"prometheus": hashed("right")})
+
+    async def guess(number: int) -> float:
+        began_s = time.monotonic()
+        assert not await guard.admits(basic("prometheus", str(number)), "10.0.0.1")
+        return time.monotonic() - began_s
+
+    async def story() -> None:
+        took_s = [await guess(number) for number in range(login_module.FREE_GUESSES + 4)]
+        assert max(took_s[: login_module.FREE_GUESSES]) < took_s[-1]
+        assert took_s[-1] >= 4 * login_module.PENALTY_STEP_S
+        guessing = asyncio.create_task(guess(99))
+        await asyncio.sleep(0)
+        began_s = time.monotonic()
+        assert await guard.admits(basic("prometheus", "right"), "10.0.0.2")
+        assert time.monotonic() - began_s < login_module.PENALTY_STEP_S
+        # The right password is never refused, not even at the address that guesses.
+        assert await guard.admits(basic("prometheus", "right"), "10.0.0.1")
+        await guessing
+
+    asyncio.run(story())
+
+
+def test_a_guess_costs_the_same_work_whether_its_name_exists_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costs: list[bytes] = []
+    real = bcrypt.checkpw
+
+    def checkpw(password: bytes, against: bytes) -> bool:
+        costs.append(against.split(b"$")[2])
+        return real(password, against)
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    users = {f"user-{cost}": bcrypt.hashpw(b"right", bcrypt.gensalt(cost)) for cost in (4, 5, 6)}
+    guard = Guard({name: text.decode() for name, text in users.items()})
+    work = set()
+    for name in [*users, "nobody", ""]:
+        costs.clear()
+        assert not asyncio.run(guard.admits(basic(name, "wrong"), name))
+        work.add(tuple(costs))
+    assert work == {(b"04", b"05", b"06")}
+    for name in users:
+        assert asyncio.run(guard.admits(basic(name, "right"), name))
+
+
+def test_a_client_that_guesses_too_much_is_told_when_to_ask_again(tmp_path: Path) -> None:
+    config = load_web_config(config_file(tmp_path, basic_auth_users={"a": hashed("right")}))
+
+    async def ask(session: aiohttp.ClientSession, server: TestServer) -> list[int]:
+        async def guess(number: int) -> int:
+            headers = login_headers(basic("a", str(number)))
+            async with session.get(server.make_url("/metrics"), headers=headers) as answer:
+                assert (answer.status == 429) == ("Retry-After" in answer.headers)
+                return answer.status
+
+        return await asyncio.gather(*(guess(number) for number in range(60)))
+
+    answers = with_pages(config, ask)
+    assert set(answers) == {401, 429}
 
 
 # --- TLS

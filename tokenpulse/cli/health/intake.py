@@ -6,8 +6,6 @@ from streams.config.settings import load_settings
 from tokenpulse.cli.health import exit_with
 from tokenpulse.cli.health.readiness import readiness_problem
 
-_ALL_ADDRESSES = ("", "0.0.0.0", "::")  # noqa: S104
-
 
 @click.command()
 @click.pass_context
@@ -17,5 +15,4 @@ def intake(ctx: click.Context) -> None:
     It is ready if Kafka confirmed the last events that it delivered (/readyz).
     """
     settings = load_settings(ctx.obj).intake
-    host = "127.0.0.1" if settings.host in _ALL_ADDRESSES else settings.host
-    exit_with(readiness_problem("intake", host, settings.port))
+    exit_with(readiness_problem("intake", settings.host, settings.port))
