@@ -170,11 +170,13 @@ class Freshness:
     words: str  # one sentence
     newest_event_age_s: float | None  # age of the newest event that is counted
     lag_records: int | None  # in Kafka, not counted yet; None without a live worker
-    workers: int  # with a recent heartbeat
+    workers: int  # with a recent heartbeat; those without news for a few seconds are left out
     complete: bool  # False: records of the board's window are known to be missing
     rebuilt: bool = False  # the state was lost within the last 15 minutes, and is rebuilt
     # Records wait that no alert fires for yet, as after the start of a worker.
     catching_up: bool = False
+    # No heartbeat of a worker, or no answer from Kafka, for seconds: too early for an alert.
+    no_news: bool = False
 
 
 Amounts = tuple[tuple[str, int], ...]  # (name, requests), the largest first

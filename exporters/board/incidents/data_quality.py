@@ -21,6 +21,11 @@ from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
 STATE_LOST = "TokenpulseStateLost"
 QUIET_AFTER_S = 60.0
+# A worker sends a heartbeat, and Kafka answers it, every second or so. After a few seconds without,
+# the board knows nothing of the records since; as parts of the times after which that is an alert.
+_NO_NEWS_OF_WORKER = 1 / 3
+_NO_NEWS_OF_BROKER = 1 / 4
+_TENTHS_BELOW_S = 10  # spans below it have tenths
 # Alerts that leave the numbers of the board as good as they are.
 _HARMLESS = {"TokenpulseArchiveOld", WINDOW_INCOMPLETE}
 
@@ -62,22 +67,35 @@ def data_quality(
     # Incomplete windows other than the board's leave the numbers on it as they are.
     elif not complete or any(incident.alert not in _HARMLESS for incident in incidents):
         state = "at_risk"
+    unheard = {} if stale or halts else _unheard_s(reading, stale_after_s)
+    unanswered = {} if stale or halts or unheard else _unanswered_s(reading)
+    # Nothing is known to be wrong yet, but nothing to be right either.
+    if state == "ok" and (unheard or unanswered):
+        state = "unknown"
     workers = {
         heartbeat.text("worker")
         for heartbeat in reading.heartbeats
-        if heartbeat.partition not in unowned
+        if heartbeat.partition not in {*unowned, *unheard}
     }
+    if stale or halts:
+        words = [*stale, *halts][0].words
+    elif unheard or unanswered:
+        words = _no_news_words(reading, unheard, unanswered)
+    else:
+        words = _calm_words(reading, len(workers))
+    is_lag_known = reading.lags and not unheard and not unanswered
     newest_s = _newest_event_s(reading)
     partitions = _partitions(reading)
     freshness = Freshness(
         state=state,
-        words=[*stale, *halts][0].words if stale or halts else _calm_words(reading, len(workers)),
+        words=words,
         newest_event_age_s=None if newest_s is None else max(0.0, reading.now_s - newest_s),
-        lag_records=sum(reading.lags.values()) if reading.lags else None,
+        lag_records=sum(reading.lags.values()) if is_lag_known else None,
         workers=len(workers),
         complete=complete,
         rebuilt=bool(reading.alerts.named(STATE_LOST)),
         # Partitions that no worker reads are worse than late ones, and have other words.
+        no_news=bool(unheard or unanswered),
         catching_up=bool(delays_s) and not (unowned or silences_s or _has_fired(reading)),
     )
     return DataQuality(
@@ -206,6 +224,46 @@ def _stale_alerts(reading: BoardInput) -> list[AlertState]:
 def _has_fired(reading: BoardInput) -> bool:
     """Return whether old data is alerted: the rule waits, as a worker that starts is behind."""
     return any(state.firing_since_s for state in _stale_alerts(reading))
+
+
+# -- no news: too early for an alert ---------------------------------------------------------------
+
+
+def _unheard_s(reading: BoardInput, stale_after_s: float) -> dict[int, float]:
+    """Return the partitions whose last heartbeat is older than usual, with its age."""
+    return {
+        heartbeat.partition: age_s
+        for heartbeat in reading.heartbeats
+        if (age_s := heartbeat.age_s(reading.now_s) or 0.0) > stale_after_s * _NO_NEWS_OF_WORKER
+    }
+
+
+def _unanswered_s(reading: BoardInput) -> dict[int, float]:
+    """Return the partitions whose worker waits for an answer from Kafka, with how long."""
+    return {
+        heartbeat.partition: silence_s
+        for heartbeat in reading.heartbeats
+        if (silence_s := heartbeat.broker_silence_s() or 0.0)
+        > BROKER_SILENT_AFTER_S * _NO_NEWS_OF_BROKER
+    }
+
+
+def _no_news_words(
+    reading: BoardInput, unheard: dict[int, float], unanswered: dict[int, float]
+) -> str:
+    partitions = unheard or unanswered
+    # Tenths of a wait would change at every refresh.
+    seconds = round(min(partitions.values()))
+    length = fmt.span(seconds) if seconds >= _TENTHS_BELOW_S else f"{seconds} s"
+    is_all = partitions.keys() == _partitions(reading)
+    if unheard:
+        of = "any worker" if is_all else f"the workers of {partition_list(unheard)}"
+        return (
+            f"No news from {of} for {length}: whether requests are counted, and how many records "
+            "wait, is not known."
+        )
+    to = "" if is_all else f" to the workers of {partition_list(unanswered)}"
+    return f"No answer from Kafka{to} for {length}: how many records wait is not known."
 
 
 # -- words -----------------------------------------------------------------------------------------

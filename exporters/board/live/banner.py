@@ -75,6 +75,8 @@ def make_banner(
         return Banner("unknown", _silence(quality, incidents))
     if worst == "ok":
         note = f" Note: {incidents[0].words}" if incidents else ""
+        if quality.freshness.no_news:
+            note = f" {quality.freshness.words}"
         return Banner("ok", f"{_calm(cards)}{note}")
     if is_explained:
         return Banner(worst, _listed(incidents))
