@@ -3,6 +3,8 @@
 Pure. FORMATS are the encodings as the Collector's kafkaexporter names them.
 """
 
+from codecs import BOM_UTF8
+
 from streams.intake.otlp.decode_json import read_json
 from streams.intake.otlp.decode_proto import read_proto
 from streams.intake.otlp.spans import NotTraces, SpanGroup
@@ -20,7 +22,7 @@ def read_traces(body: bytes, content_type: str | None = None) -> list[SpanGroup]
     """
     kind = None if content_type is None else content_type.partition(";")[0].strip().lower()
     if kind is None:
-        kind = JSON if body.lstrip()[:1] == b"{" else PROTO
+        kind = JSON if body.removeprefix(BOM_UTF8).lstrip()[:1] == b"{" else PROTO
     if kind in JSON_TYPES:
         return read_json(body) if body.strip() else []
     if kind in PROTO_TYPES:

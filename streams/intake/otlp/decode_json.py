@@ -9,11 +9,12 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from streams.events.parser import UNREADABLE, repair
+from streams.intake.otlp.depth import cut_deep_values
 from streams.intake.otlp.spans import (
     EVENT_ATTRIBUTES,
     EVENT_NAMES,
@@ -110,23 +111,21 @@ _KINDS = {
     )
 }
 _STATUSES = {f"STATUS_CODE_{name}": at for at, name in enumerate(("UNSET", "OK", "ERROR"))}
+_Part = TypeVar("_Part")
 _UNDERSCORE = re.compile(r"_([a-z])")
 
 
 def read_json(body: bytes) -> list[SpanGroup]:
     """Return the span groups of an OTLP/JSON request; an empty object has none.
 
-    A span that is not built as OTLP defines it is None in its group. Raise NotTraces if the body
-    is no JSON or no traces request.
+    A span that is not built as OTLP defines it is None in its group, and so is a list of spans.
+    Raise NotTraces if the body is no JSON, or holds no list of spans although it is not empty.
     """
-    # Most bodies decode in one step; only those that do not fit are read span by span.
     try:
         request = _REQUEST.decode(body)
-    except msgspec.ValidationError:
-        request = _read_leniently(body)
     except UNREADABLE:
-        # Half a surrogate pair, as of a text that was cut, must cost no more than itself.
-        request = _read_leniently(repair(body).decode(errors="replace").encode())
+        # Most bodies decode in one step; only those that do not fit are read part by part.
+        return _read_leniently(_document(body))
     return [
         JsonGroup(resource_spans.resource, scope_spans)
         for resource_spans in request.resource_spans
@@ -134,35 +133,91 @@ def read_json(body: bytes) -> list[SpanGroup]:
     ]
 
 
-def _read_leniently(body: bytes) -> _Request:
-    """Return the request span by span: names in snake_case are read, a wrong span becomes None."""
-    try:
-        document = _camel_case(msgspec.json.decode(body))
-    except UNREADABLE as error:
-        raise NotTraces("the body is no JSON in UTF-8") from error
+def _document(body: bytes) -> Any:
+    """Return the JSON of the body with names in camelCase; damage costs the damaged value alone."""
+    for mend in (bytes, _mend_characters, cut_deep_values):
+        body = mend(body)
+        try:
+            return _camel_case(msgspec.json.decode(body))
+        except RecursionError:
+            continue
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            if mend is _mend_characters:
+                break
+    raise NotTraces("the body is no JSON in UTF-8")
+
+
+def _mend_characters(body: bytes) -> bytes:
+    """Return the body with U+FFFD for halves of surrogate pairs and bytes that are not UTF-8."""
+    return repair(body).decode(errors="replace").encode()
+
+
+def _read_leniently(document: Any) -> list[SpanGroup]:
+    """Return the groups of a document whose parts are checked one by one."""
     # An empty request is valid OTLP, but lacks the member that the strict type requires.
     if document == {}:
-        return _Request([])
+        return []
     if not isinstance(document, dict) or not isinstance(document.get("resourceSpans"), list):
         raise NotTraces("the body has no list resourceSpans; send events to /v1/events")
-    try:
-        for resource_spans in document["resourceSpans"]:
-            for scope_spans in resource_spans.get("scopeSpans") or ():
-                spans = scope_spans.get("spans") or []
-                # One wrong span costs itself, not its batch; what is no list of spans is one.
-                spans = spans if isinstance(spans, list) else [None]
-                scope_spans["spans"] = [_span_or_none(span) for span in spans]
-        return msgspec.convert(document, _Request)
-    except (msgspec.ValidationError, AttributeError, TypeError) as error:
-        raise NotTraces("resourceSpans is not built as OTLP defines it") from error
+    groups = [group for item in document["resourceSpans"] for group in _groups(item)]
+    if groups and all(group.is_damaged for group in groups):
+        raise NotTraces("resourceSpans is not built as OTLP defines it")
+    return list[SpanGroup](groups)
 
 
-def _span_or_none(document: object) -> object:
+def _groups(resource_spans: object) -> Iterator["JsonGroup"]:
+    if not isinstance(resource_spans, dict):
+        yield _damaged_group(None)
+        return
+    resource = _convert(_with_good_attributes(resource_spans.get("resource")), _Resource)
+    scopes = resource_spans.get("scopeSpans")
+    if not isinstance(scopes, list):
+        # One damaged part, as the list itself is none.
+        scopes = [] if scopes is None else [None]
+    for scope_spans in scopes:
+        if not isinstance(scope_spans, dict):
+            yield _damaged_group(None)
+            continue
+        scope = _convert(scope_spans.get("scope"), _JsonScope)
+        spans = scope_spans.get("spans")
+        if spans is None or isinstance(spans, list):
+            read = [_lenient_span(span) for span in spans or ()]
+            yield JsonGroup(resource, _JsonScopeSpans(scope, read))
+        else:
+            yield _damaged_group(scope)
+
+
+def _damaged_group(scope: _JsonScope | None) -> "JsonGroup":
+    """Return a group of one span that cannot be read, in the place of a wrong list of spans."""
+    return JsonGroup(None, _JsonScopeSpans(scope, [None]), is_damaged=True)
+
+
+def _lenient_span(document: object) -> _JsonSpan | None:
+    """Return the span, without those attributes and events that are not built as OTLP has them."""
+    span = _convert(document, _JsonSpan)
+    if span is not None or not isinstance(document, dict):
+        return span
+    parts: dict[str, Any] = _with_good_attributes(document)
+    events = parts.get("events")
+    if isinstance(events, list):
+        events = [_with_good_attributes(event) for event in events]
+        parts["events"] = [event for event in events if _convert(event, _Event)]
+    return _convert(parts, _JsonSpan)
+
+
+def _with_good_attributes(document: Any) -> Any:
+    if not isinstance(document, dict) or not isinstance(document.get("attributes"), list):
+        return document
+    pairs = document["attributes"]
+    return document | {"attributes": [pair for pair in pairs if _convert(pair, _Pair)]}
+
+
+def _convert(document: object, kind: type[_Part]) -> _Part | None:
+    """Return the document as a struct, or None if it does not fit."""
     try:
-        msgspec.convert(document, _JsonSpan)
+        return msgspec.convert(document, kind)
     except msgspec.ValidationError:
         return None
-    return document
 
 
 def _camel_case(document: Any) -> Any:
@@ -183,7 +238,14 @@ def _camel_case(document: Any) -> Any:
 class JsonGroup:
     """The spans of one member of `scopeSpans`."""
 
-    def __init__(self, resource: _Resource | None, scope_spans: _JsonScopeSpans) -> None:
+    def __init__(
+        self,
+        resource: _Resource | None,
+        scope_spans: _JsonScopeSpans,
+        *,
+        is_damaged: bool = False,
+    ) -> None:
+        self.is_damaged = is_damaged
         self.scope = (scope_spans.scope and scope_spans.scope.name) or ""
         self._resource = resource
         self._spans: Sequence[_JsonSpan | None] = scope_spans.spans or ()

@@ -50,15 +50,21 @@ _LONGEST_KNOWN, _MOST_KNOWN = 32, 10_000
 _NO_REQUEST = "the bytes are no ExportTraceServiceRequest"
 
 
-def _request_class() -> Any:
-    """Return the class of traces requests whose attributes are maps, in a pool of its own."""
+def _request_class(*, checks_texts: bool) -> Any:
+    """Return the class of traces requests, in a pool of its own.
+
+    If it checks texts, its attributes are maps; if not, its texts are bytes, as is the value of an
+    attribute.
+    """
     # The default pool has the published messages under the same names already.
     pool = DescriptorPool()
     for module in _FILES:
         file = FileDescriptorProto()
         module.DESCRIPTOR.CopyToProto(file)
-        if module is not common_pb2:  # the scope's attributes are there, and are not read
-            for message in file.message_type:
+        for message in file.message_type:
+            if not checks_texts:
+                _use_bytes(message)
+            elif module is not common_pb2:  # the scope's attributes are there, and are not read
                 _use_maps(message, f".{file.package}.{message.name}")
         pool.AddSerializedFile(file.SerializeToString())
     return GetMessageClass(pool.FindMessageTypeByName(_REQUEST_NAME))
@@ -83,7 +89,21 @@ def _use_maps(message: DescriptorProto, full_name: str) -> None:
             member.type_name = f"{full_name}.{entry.name}"
 
 
-_REQUEST = _request_class()
+def _use_bytes(message: DescriptorProto) -> None:
+    """Make the texts of a message, and of the messages in it, bytes, and so the value of a pair."""
+    for nested in message.nested_type:
+        _use_bytes(nested)
+    for member in message.field:
+        is_value = (message.name, member.name) == ("KeyValue", "value")
+        if is_value or member.type == FieldDescriptorProto.TYPE_STRING:
+            member.type = FieldDescriptorProto.TYPE_BYTES
+            member.ClearField("type_name")
+
+
+_REQUEST = _request_class(checks_texts=True)
+_UNCHECKED_REQUEST = _request_class(checks_texts=False)
+# Bytes in the published messages too, or the value of an attribute, which is read by itself.
+_NO_TEXTS = frozenset({"trace_id", "span_id", "parent_span_id", "value"})
 
 
 def read_proto(body: bytes) -> list[SpanGroup]:
@@ -94,8 +114,8 @@ def read_proto(body: bytes) -> list[SpanGroup]:
     """
     try:
         request = _REQUEST.FromString(body)
-    except DecodeError as error:
-        raise NotTraces(_NO_REQUEST) from error
+    except DecodeError:
+        request = _read_damaged(body)
     scopes = [
         (resource_spans, scope_spans)
         for resource_spans in request.resource_spans
@@ -113,8 +133,29 @@ def read_proto(body: bytes) -> list[SpanGroup]:
     return [ProtoGroup(resource_spans, scope_spans) for resource_spans, scope_spans in scopes]
 
 
+def _read_damaged(body: bytes) -> Any:
+    """Return the request with U+FFFD for bytes in its texts that are not UTF-8."""
+    try:
+        damaged = _UNCHECKED_REQUEST.FromString(body)
+        _mend_texts(damaged)
+        return _REQUEST.FromString(damaged.SerializeToString())
+    except DecodeError as error:
+        raise NotTraces(_NO_REQUEST) from error
+
+
+def _mend_texts(message: Any) -> None:
+    for member, content in message.ListFields():
+        if member.message_type is not None:
+            for part in content if member.is_repeated else (content,):
+                _mend_texts(part)
+        elif isinstance(content, bytes) and member.name not in _NO_TEXTS:
+            setattr(message, member.name, content.decode("utf-8", "replace").encode())
+
+
 class ProtoGroup:
     """The spans of one `ScopeSpans` message."""
+
+    is_damaged = False  # bytes that are no spans cost their whole request
 
     def __init__(self, resource_spans: Any, scope_spans: Any) -> None:
         self.scope = scope_spans.scope.name
@@ -143,17 +184,18 @@ class ProtoGroup:
 
 
 def _attributes(sent: Mapping[str, bytes], names: frozenset[str]) -> Attributes:
-    """Return the attributes that have one of the names. Raises NotTraces if one cannot be read."""
+    """Return the attributes that have one of the names; None for a value that cannot be read."""
     known = _KNOWN.get
     attributes: Attributes = {}
-    try:
-        for key in names.intersection(sent):
-            encoded = sent[key]
-            value = known(encoded)
-            attributes[key] = _value(encoded) if value is None else value
-    except (DecodeError, UnicodeDecodeError):
-        # The cause would quote the attribute.
-        raise NotTraces(_NO_REQUEST) from None
+    for key in names.intersection(sent):
+        encoded = sent[key]
+        value = known(encoded)
+        if value is None:
+            try:
+                value = _value(encoded)
+            except (DecodeError, UnicodeDecodeError):
+                value = None
+        attributes[key] = value
     return attributes
 
 

@@ -122,7 +122,7 @@ class RequestReader:
         for group in groups:
             plans = [plan for plan in self._plans_of(group.scope) if not _yields(plan, counted)]
             is_server = join is not None and fits(group.scope, self._servers)
-            if plans or is_server:
+            if plans or is_server or group.is_damaged:
                 requests += self._read_group(group, plans, join if is_server else None, batch)
             else:
                 batch.skipped[self._scope_reason(group.scope), group.scope] += group.size

@@ -59,6 +59,7 @@ class SpanGroup(Protocol):
 
     scope: str
     size: int  # spans
+    is_damaged: bool  # a value that is no list is in the place of the spans: one span of None
 
     def resource(self, names: frozenset[str]) -> Attributes:
         """Return those attributes of the resource that have one of the names."""

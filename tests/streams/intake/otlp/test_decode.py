@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from streams.intake.otlp.decode import read_traces
+from streams.intake.otlp.depth import MAX_DEPTH, cut_deep_values
 from streams.intake.otlp.spans import Attributes, NotTraces, Span
 from tests.support.otlp_payloads import (
     PAYLOADS,
@@ -153,6 +156,8 @@ def test_of_an_attribute_given_twice_the_last_value_counts_in_both_encodings() -
         (b"{}", "application/json; charset=utf-8"),
         (b" {}", None),
         (b'{"resourceSpans": []}', "otlp_json"),
+        (b'\xef\xbb\xbf{"resourceSpans": []}', "otlp_json"),
+        (b"\xef\xbb\xbf{}", None),
     ],
 )
 def test_an_empty_request_is_good(body: bytes, content_type: str | None) -> None:
@@ -239,3 +244,134 @@ def test_what_is_no_list_of_spans_is_one_bad_span() -> None:
     content["resourceSpans"][0]["scopeSpans"][1]["spans"] = "x" * 1_000
     batch = read(json.dumps(content).encode(), "semconv")
     assert (len(batch.events), len(batch.rejected)) == (1, 1)
+
+
+CHAT: dict[str, object] = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+CHAT_NAMES = frozenset(CHAT)
+
+
+def damaged_json(prompt: bytes) -> bytes:
+    """Return two requests, the first of which has the bytes in place of its prompt's value."""
+    first = span("chat m", CHAT)
+    first["attributes"].insert(0, {"key": "input.value", "value": "PROMPT"})
+    return request(("scope", [first, span("chat m", CHAT, spanId="11" * 8)])).replace(
+        b'"PROMPT"', prompt
+    )
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        b'{"stringValue": "cut \\ud83d"}',
+        b'{"stringValue": "\\ude00 cut"}',
+        b'{"stringValue": "\\ud83d\\ud83d\\ude00"}',
+        b'{"stringValue": "one byte \xff"}',
+        b'{"stringValue": "half a letter \xf0\x9f"}',
+        b'{"arrayValue": {"values": [' * 3000 + b"]}}" * 3000,
+        b'{"kvlistValue": ' * 3000 + b"1" + b"}" * 3000,
+        b"[" * 3000 + b'"\xff]"' + b"]" * 3000,
+        b'"a text without type"',
+        b"[]",
+        b"7",
+    ],
+)
+def test_a_damaged_attribute_costs_itself_alone(prompt: bytes) -> None:
+    batch = read(damaged_json(prompt), "semconv")
+    assert [event["request_id"][-16:] for event in batch.events] == [SPAN_ID, "11" * 8]
+    assert [event["model"] for event in batch.events] == ["m", "m"]
+    assert batch.rejected == []
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text('[]{}"\\\u00e9', max_size=6),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('[{"'), inner),
+        max_leaves=20,
+    ),
+    st.integers(0, 6),
+    st.booleans(),
+)
+def test_values_are_cut_where_they_become_too_deep(
+    content: object, above: int, escaped: bool
+) -> None:
+    for _ in range(MAX_DEPTH - above):
+        content = [content]
+    text = json.dumps(content, ensure_ascii=escaped, separators=(",", ":"))
+    assert json.loads(cut_deep_values(text.encode())) == cut(content, MAX_DEPTH)
+
+
+def cut(content: Any, depth: int) -> Any:
+    if not isinstance(content, dict | list):
+        return content
+    if depth == 0:
+        return None
+    if isinstance(content, dict):
+        return {key: cut(item, depth - 1) for key, item in content.items()}
+    return [cut(item, depth - 1) for item in content]
+
+
+@pytest.mark.parametrize("prompt", [b"[" * 3000, b'{"stringValue": "\xff', b'"' + b'\\"' * 50_000])
+def test_damage_without_an_end_costs_the_request(prompt: bytes) -> None:
+    with pytest.raises(NotTraces, match="no JSON"):
+        read_traces(damaged_json(prompt))
+
+
+@pytest.mark.parametrize(
+    ("place", "rejections"),
+    [
+        (lambda group: group.update(resource="x" * 50), 0),
+        (lambda group: group["scopeSpans"][0].update(scope=["x"]), 0),
+        (lambda group: group["scopeSpans"][0].update(spans="x" * 50), 1),
+        (lambda group: group["scopeSpans"][0].update(spans={"x": 1}), 1),
+        (lambda group: group.update(scopeSpans="x" * 50), 1),
+        (lambda group: group.update(scopeSpans=[None, 5]), 2),
+        (lambda group: group["resource"]["attributes"].append("x"), 0),
+        (lambda group: group["scopeSpans"][0]["spans"].append(7), 1),
+    ],
+)
+@pytest.mark.parametrize("profile", ["semconv", "litellm-v2"])
+def test_a_part_of_a_wrong_type_costs_itself_with_one_rejection(
+    place: Callable[[Any], object], rejections: int, profile: str
+) -> None:
+    scope = "litellm" if profile == "litellm-v2" else "scope"
+    whole = document((scope, [span("chat m", CHAT)]))
+    wrong = json.loads(json.dumps(whole))["resourceSpans"][0]
+    wrong["scopeSpans"][0]["spans"][0]["spanId"] = "11" * 8
+    place(wrong)
+    body = json.dumps({"resourceSpans": [wrong, *whole["resourceSpans"]]}).encode()
+    batch = read(body, profile)
+    assert batch.events[-1]["request_id"] == f"{TRACE_ID}/{SPAN_ID}"
+    assert [rejected.reason for rejected in batch.rejected] == ["bad_span"] * rejections
+    total = len(batch.events) + batch.skipped.total() + len(batch.rejected)
+    assert total == batch.spans
+
+
+@pytest.mark.parametrize("member", ["name", "trace_state", "message", "scope", "event", "key"])
+def test_a_text_of_protobuf_that_is_not_utf_8_costs_itself(member: str) -> None:
+    message = ExportTraceServiceRequest.FromString(proto_request({}))
+    scope_spans = message.resource_spans[0].scope_spans[0]
+    sent = scope_spans.spans[0]
+    for key, content in CHAT.items():
+        sent.attributes.add(key=key).value.string_value = str(content)
+    sent.trace_state, sent.name, sent.status.message = "state-TEXT", "name-TEXT", "message-TEXT"
+    scope_spans.scope.name = "scope-TEXT"
+    sent.attributes.add(key="key-TEXT").value.string_value = "prompt"
+    sent.events.add(name="event-TEXT")
+    damaged = message.SerializeToString().replace(
+        member.replace("_", "-").replace("trace-", "").encode() + b"-TEXT",
+        member.replace("_", "-").replace("trace-", "").encode() + b"-\xff\xf0X\x9f",
+    )
+    assert damaged != message.SerializeToString()
+    [group] = read_traces(damaged)
+    [read_span] = group.spans(CHAT_NAMES)
+    assert read_span is not None
+    assert (read_span.trace_id, read_span.span_id) == (TRACE_ID, SPAN_ID)
+    assert read_span.attributes == CHAT
+    assert read_span.name == ("name-\ufffd\ufffdX\ufffd" if member == "name" else "name-TEXT")
+
+
+def test_an_attribute_of_protobuf_that_is_not_utf_8_costs_itself() -> None:
+    body = proto_request({"empty": "TEXT", "zero": 7}).replace(b"TEXT", b"\xffEX\x80")
+    [read_span] = spans(body)
+    assert read_span is not None
+    assert read_span.attributes == {"empty": None, "zero": 7}
