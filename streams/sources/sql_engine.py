@@ -4,8 +4,9 @@ Time and memory are bounded: a query that runs longer than its limit is interrup
 needs more than `MEMORY_LIMIT` fails. Not for use by two threads at once.
 """
 
+import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -38,19 +39,21 @@ SETTINGS = (
     "lock_configuration=true",
 )
 # These build one text or list as large as a number in the query: the memory limit does not see it,
-# and an interrupt does not end it. Of one or more overloads, DuckDB hides all others too.
-UNBOUNDED = {
-    "repeat": ("a, b",),
-    "lpad": ("a, b, c",),
-    "rpad": ("a, b, c",),
-    "range": ("a", "a, b", "a, b, c"),
-    "generate_series": ("a", "a, b", "a, b, c"),
-    "list_resize": ("a, b", "a, b, c"),
-    "array_resize": ("a, b", "a, b, c"),
-    "bitstring": ("a, b",),
-    "bar": ("a, b, c, d",),
-    "printf": ("a", "a, b"),
-    "format": ("a", "a, b"),
+# and an interrupt does not end it. In FROM, `range` and `generate_series` give rows one by one.
+UNBOUNDED = frozenset(
+    {
+        *("repeat", "lpad", "rpad", "range", "generate_series", "list_resize", "array_resize"),
+        *("bitstring", "bar", "printf", "format"),
+    }
+)
+# A record that is read again must give the same event, so that it is recognised as a duplicate.
+CLOCK_WORDS = frozenset(  # written like a column, without brackets
+    {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+)
+UNREPEATABLE = CLOCK_WORDS | {
+    *("now", "today", "current_localtime", "current_localtimestamp", "get_current_time"),
+    *("get_current_timestamp", "transaction_timestamp", "random", "setseed", "uuid", "uuidv4"),
+    *("uuidv7", "gen_random_uuid", "nextval", "currval", "txid_current"),
 }
 
 
@@ -63,11 +66,6 @@ class SqlEngine:
 
     def __init__(self) -> None:
         self._connection = duckdb.connect(":memory:")
-        # A macro hides the built-in function of its name.
-        for name, overloads in UNBOUNDED.items():
-            problem = f"error('{name} is not available in mappings')::VARCHAR"
-            macros = ", ".join(f"({parameters}) AS {problem}" for parameters in overloads)
-            self._connection.execute(f"CREATE MACRO {name}{macros}")
         # DuckDB's own functions move a local time that the clocks skip, and have other patterns.
         self._connection.create_function(
             "parse_time",
@@ -86,6 +84,18 @@ class SqlEngine:
         """Return whether the text is exactly one SELECT. Raises duckdb.Error for bad syntax."""
         statements = self._connection.extract_statements(sql)
         return len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT
+
+    def forbidden(self, sql: str) -> str | None:
+        """Return what a SELECT may not call, with the reason; None if there is nothing."""
+        [[text]] = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+        for node, in_from in _nodes(json.loads(text)):
+            name = str(node.get("function_name", "")).lower()
+            if name in UNBOUNDED and not in_from:
+                return f"{name} is not available in mappings"
+            words = {str(word).lower() for word in node.get("column_names") or ()}
+            if called := ({name} & UNREPEATABLE) | (words & CLOCK_WORDS):
+                return f"{min(called)}: a record must give the same event whenever it is read"
+        return None
 
     def define(self, view: str, select: str) -> None:
         """Create or replace a view."""
@@ -124,6 +134,19 @@ class SqlEngine:
             self._connection.interrupt()
             # DuckDB forgets an interrupt that comes while it plans the query.
             pause_s = _INTERRUPT_EVERY_S
+
+
+def _nodes(tree: Any) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield each object of a syntax tree, and whether it is a function in a FROM."""
+    waiting = [(tree, False)]
+    while waiting:
+        node, in_from = waiting.pop()
+        if isinstance(node, dict):
+            yield node, in_from
+            is_table = node.get("type") == "TABLE_FUNCTION"
+            waiting += [(child, is_table and key == "function") for key, child in node.items()]
+        elif isinstance(node, list):
+            waiting += [(child, False) for child in node]
 
 
 def _contract_macros() -> str:

@@ -188,6 +188,8 @@ class SqlMapping:
         try:
             if not self._engine.is_select(sql):
                 raise SqlMappingError(f"{self.name}: write exactly one SELECT (docs/mappings.md)")
+            if problem := self._engine.forbidden(sql):
+                raise SqlMappingError(f"{self.name}: {problem}")
             types = self._engine.columns(sql)
         except duckdb.Error as error:
             raise SqlMappingError(f"{self.name}: {_message(error)}") from error
@@ -206,8 +208,8 @@ class SqlMapping:
             )
         try:
             columns = ResultColumns(types)
-        except ValueError as problem:
-            raise SqlMappingError(f"{self.name}: {problem}") from problem
+        except ValueError as error:
+            raise SqlMappingError(f"{self.name}: {error}") from error
         # A line of its own: the mapping may end in a comment.
         query = f"SELECT {columns.select} FROM (\n{sql}\n)"  # noqa: S608
         try:
