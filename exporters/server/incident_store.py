@@ -14,8 +14,10 @@ from redis.exceptions import RedisError
 
 from exporters.board.incidents.log import KEEP_S, IncidentLog, IncidentRecord
 from slo.alert_state import AlertState
+from streams.checksums import DamagedError, check_json, seal_json
 from streams.errors import one_line
 from streams.store.contract import StoreError
+from streams.store.hash_fields import whole_fields
 from streams.store.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -78,13 +80,16 @@ class BoardIncidentStore:
     async def read_alerts(self) -> StoredAlerts | None:
         """Return the stored alerts; None if there are none. Raises StoreError."""
         try:
-            stored = await self._redis.hget(self._key, _ALERTS)
+            stored = cast(bytes | None, await self._redis.hget(self._key, _ALERTS))
         except (RedisError, OSError) as error:
             raise StoreError(f"cannot read the board's alerts: {one_line(error)}") from error
         try:
-            return None if stored is None else msgspec.json.decode(stored, type=StoredAlerts)
-        except msgspec.DecodeError:
-            return None  # of another version
+            if stored is None:
+                return None
+            check_json(_ALERTS.decode(), stored)
+            return msgspec.json.decode(stored, type=StoredAlerts)
+        except (msgspec.DecodeError, DamagedError):
+            return None  # of another version, or damaged
 
     async def write_alerts(self, firing: Sequence[AlertState], now_s: float) -> None:
         """Write the alerts that fire, if they changed or were written some time ago."""
@@ -102,7 +107,8 @@ class BoardIncidentStore:
             return
         try:
             if alerts:
-                value = msgspec.json.encode(StoredAlerts(now_s, list(firing)))
+                alerts_json = msgspec.json.encode(StoredAlerts(now_s, list(firing)))
+                value = seal_json(_ALERTS.decode(), alerts_json)
                 await self._redis.hset(self._key, _ALERTS, value)
             else:
                 await self._redis.hdel(self._key, _ALERTS)
@@ -118,10 +124,11 @@ class BoardIncidentStore:
         """
         stored = cast(dict[bytes, bytes], await self._redis.hgetall(self._key))
         records, old = [], []
+        whole = whole_fields(self._key, stored)
         for field, value in stored.items():
             if field == _ALERTS:
                 continue
-            record = IncidentRecord.decode(value)
+            record = IncidentRecord.decode(value) if field in whole else None
             if record is not None:
                 records.append(record)
                 continue

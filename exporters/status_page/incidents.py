@@ -10,6 +10,8 @@ from typing import Literal, Self
 
 import msgspec
 
+from streams.checksums import seal_json
+
 Impact = Literal["none", "minor", "major", "critical"]
 Stage = Literal["investigating", "identified", "monitoring", "resolved"]
 IMPACTS: tuple[Impact, ...] = ("none", "minor", "major", "critical")
@@ -87,12 +89,13 @@ _SEPARATOR = ":"
 def head_field(incident: PublicIncident) -> tuple[str, bytes]:
     """Return the stored field of what is no update: name, impact, components."""
     head = _Head(incident.name, incident.impact, incident.components)
-    return incident.id, msgspec.json.encode(head)
+    return incident.id, seal_json(incident.id, msgspec.json.encode(head))
 
 
 def update_field(incident_id: str, update: IncidentUpdate) -> tuple[str, bytes]:
     """Return the stored field of an update; no two updates share one, so none is overwritten."""
-    return f"{incident_id}{_SEPARATOR}{update.id}", msgspec.json.encode(asdict(update))
+    field = f"{incident_id}{_SEPARATOR}{update.id}"
+    return field, seal_json(field, msgspec.json.encode(asdict(update)))
 
 
 def read_incidents(stored: Mapping[bytes, bytes]) -> list[PublicIncident]:

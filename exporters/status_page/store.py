@@ -14,6 +14,7 @@ from exporters.status_page.incidents import (
 )
 from streams.errors import one_line
 from streams.store.contract import StoreError
+from streams.store.hash_fields import whole_fields
 from streams.store.keys import Keys
 
 
@@ -30,7 +31,7 @@ class IncidentStore:
             stored = await self._redis.hgetall(self._key)
         except (RedisError, OSError) as error:
             raise StoreError(f"cannot read incidents: {one_line(error)}") from error
-        return IncidentBook.read(cast(dict[bytes, bytes], stored))
+        return IncidentBook.read(whole_fields(self._key, cast(dict[bytes, bytes], stored)))
 
     async def put(self, incident: PublicIncident, update: IncidentUpdate) -> None:
         """Store an incident's name, impact and components, and one of its updates.

@@ -9,19 +9,24 @@ counts alone if they include more than the writer has read. A write succeeds onl
 not changed since (WATCH), so no count is ever set back.
 """
 
+import logging
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
 
-import msgspec
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError, WatchError
 
 from slo.engine.maintenance import ClosedPeriod, Maintenance
 from slo.engine.minute_counts import DAY, MinuteCounts
+from streams.checksums import DamagedError, seal_json
 from streams.store.contract import StoreError
+from streams.store.hash_fields import REACH, pack_reach, read_json, unpack_reach
 from streams.store.keys import Keys
+
+log = logging.getLogger(__name__)
 
 # The longest rolling period, 400 days, and the days that a hash spans.
 KEPT_S = 432 * 86_400
@@ -64,6 +69,7 @@ class MinuteCountStore:
     async def fill(self, ledger_id: str, minute_counts: MinuteCounts) -> None:
         """Read the days that the counts span from Redis into them."""
         days = range(minute_counts.first_day, minute_counts.first_day + minute_counts.days)
+        damaged: set[int] = set()
         try:
             for month in sorted({_month(day) for day in days}):
                 found = await self._redis.hgetall(self._keys.ledger(ledger_id, month))
@@ -72,7 +78,17 @@ class MinuteCountStore:
                     kind, day, of = name.decode().split(":", 2)
                     # Fields of later versions are left alone.
                     if kind in "cs":
-                        minute_counts.unpack(of if kind == "c" else None, int(day), data)
+                        try:
+                            minute_counts.unpack(of if kind == "c" else None, int(day), data)
+                        except (zlib.error, ValueError) as error:
+                            log.error(
+                                "%s: %r is damaged, its minutes are unknown: %s",
+                                *(ledger_id, name, error),
+                            )
+                            damaged.add(int(day))
+            # Last, as the fields of a day come in any order.
+            for day_number in damaged:
+                minute_counts.forget(day_number)
         except (RedisError, OSError) as error:
             raise _store_error("read", ledger_id, error) from error
 
@@ -111,8 +127,10 @@ class MinuteCountStore:
                     # published.
                     if (name, begin) not in head.closed_periods:
                         head.closed_periods[name, begin] = closed_period
-                        pipe.hset(key, f"closed:{begin}:{name}", closed_period.pack())
-                pipe.hset(key, "reach", msgspec.msgpack.encode(reach))
+                        field = f"closed:{begin}:{name}"
+                        # A damaged one is in Redis, but not in the head: it is not replaced.
+                        pipe.hsetnx(key, field, seal_json(field, closed_period.pack()))
+                pipe.hset(key, REACH, pack_reach(reach))
                 pipe.expire(key, KEPT_S)
                 await pipe.execute()
         except WatchError:
@@ -128,15 +146,24 @@ class MinuteCountStore:
             found = await self._redis.hgetall(self._keys.maintenance)
         except (RedisError, OSError) as error:
             raise _store_error("read", "maintenance", error) from error
-        return sorted(
-            (Maintenance.unpack(data) for data in cast(Hash, found).values()),
-            key=lambda one: (one.from_s, one.id),
-        )
+        try:
+            windows = [
+                read_json(field.decode(), data, Maintenance.unpack)
+                for field, data in cast(Hash, found).items()
+            ]
+        except DamagedError as error:
+            # Without one of them verdicts would be wrong.
+            raise StoreError(
+                f"{self._keys.maintenance}: {error}; a worker restores it from the archive within "
+                "a minute, or put a backup back"
+            ) from error
+        return sorted(windows, key=lambda one: (one.from_s, one.id))
 
     async def put_window(self, window: Maintenance) -> None:
         """Add a window, or the cancelled form of one that is there."""
         try:
-            await self._redis.hset(self._keys.maintenance, window.id, window.pack())
+            data = seal_json(window.id, window.pack())
+            await self._redis.hset(self._keys.maintenance, window.id, data)
         except (RedisError, OSError) as error:
             raise _store_error("write", "maintenance", error) from error
 
@@ -145,13 +172,15 @@ def _head(found: Mapping[bytes, bytes]) -> Head:
     head = Head()
     for name, data in found.items():
         kind, *rest = name.decode().split(":", 2)
-        if kind == "reach":
-            head.reach = {
-                int(partition): (rebuilt, sequence)
-                for partition, (rebuilt, sequence) in msgspec.msgpack.decode(data).items()
-            }
-        elif kind == "closed":
-            head.closed_periods[rest[1], int(rest[0])] = ClosedPeriod.unpack(data)
+        try:
+            if kind == REACH:
+                head.reach = unpack_reach(data)
+            elif kind == "closed":
+                period = read_json(name.decode(), data, ClosedPeriod.unpack)
+                head.closed_periods[rest[1], int(rest[0])] = period
+        except DamagedError as error:
+            # Without the reach all kept slices are counted again, which changes no count.
+            log.error("SLO counts: left out: %s", error)
     return head
 
 

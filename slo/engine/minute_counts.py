@@ -222,7 +222,7 @@ class MinuteCounts:
         return zlib.compress(leb128_encode(numbers)[0])
 
     def unpack(self, name: str | None, day: int, data: bytes) -> None:
-        """Merge the bytes that `pack` wrote."""
+        """Merge the bytes that `pack` wrote. Raises zlib.error, ValueError."""
         if not (data and self.first_day <= day < self.first_day + self.days):
             return
         at = day - self.first_day
@@ -234,6 +234,12 @@ class MinuteCounts:
         row = self._row(name)
         row.counts[at * DAY : (at + 1) * DAY] = numbers[: 2 * DAY].reshape(2, DAY).T
         row.rest[at * _BLOCKS : (at + 1) * _BLOCKS] = numbers[2 * DAY :].reshape(2, _BLOCKS).T
+
+    def forget(self, day: int) -> None:
+        """Mark the minutes of a day as unknown, as stored counts of it are damaged."""
+        at = day - self.first_day
+        if 0 <= at < self.days:
+            self.seen[at * DAY : (at + 1) * DAY] = Completeness.NO
 
     def _row(self, name: str) -> NameCounts:
         if name not in self.rows:

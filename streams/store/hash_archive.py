@@ -14,7 +14,7 @@ Fields that leave a hash by age leave the archive with the next pass.
 
 import logging
 import zlib
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,10 +22,12 @@ import msgspec
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
+from streams.checksums import DamagedError
 from streams.errors import one_line
 from streams.store.archive import PART_BYTES, ArchivePlace, Record
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import StoreError
+from streams.store.hash_fields import check_field
 from streams.store.keys import BOARD_INCIDENTS, DAYS, INCIDENTS, LEDGER, MAINTENANCE, SENT, Keys
 
 log = logging.getLogger(__name__)
@@ -159,10 +161,38 @@ class HashArchive:
                 await self._restore(contents, sequence)
                 restored = len(contents)
                 stored = sequence
-        await self._write(self._archived, await self._contents(), stored)
+        contents = await self._contents()
+        damaged = [field for field in contents if _is_damaged(*field, contents[field])]
+        if damaged:
+            restored += await self._repair(damaged)
+            contents = await self._contents()
+        whole = {
+            field: value
+            for field, value in contents.items()
+            if field not in damaged or not _is_damaged(*field, value)
+        }
+        await self._write(self._archived, whole, stored, set(contents))
         return restored
 
-    async def _write(self, archived: _Archived, contents: Contents, stored: int) -> None:
+    async def _repair(self, damaged: Sequence[Field]) -> int:
+        """Restore damaged fields from the archive; return how many it had."""
+        archived = self._place.contents(await self._archive.live(self._place))
+        copies = {
+            field: archived[field]
+            for field in damaged
+            if field in archived and not _is_damaged(*field, archived[field])
+        }
+        for name, field in damaged:
+            state = "restored" if (name, field) in copies else "not in the archive either"
+            log.error("%s%s: %r is damaged: %s", self._prefix, name, field, state)
+        for (name, field), value in copies.items():
+            await _answer(self._redis.hset(self._prefix + name, field, value), self._marker)
+        return len(copies)
+
+    async def _write(
+        self, archived: _Archived, contents: Contents, stored: int, present: Set[Field]
+    ) -> None:
+        """Archive `contents`; of `present` fields without a content, the archived ones stay."""
         current = {field: _fingerprint(value) for field, value in contents.items()}
         records: list[Record] = []
         for field, (crc, parts) in current.items():
@@ -173,7 +203,7 @@ class HashArchive:
                 # A value that became shorter leaves parts behind that no new record replaces.
                 records += self._place.tombstones(field, range(parts, before[1]))
         for field, (_, parts) in archived.values.items():
-            if field not in current:
+            if field not in present:
                 records += self._place.tombstones(field, range(parts))
         if not records:
             return
@@ -183,7 +213,8 @@ class HashArchive:
         await self._archive.send(
             self._place, [*records, *self._place.records(_SEQUENCE, str(sequence).encode())]
         )
-        self._archived = _Archived(sequence, current)
+        kept = {field: archived.values[field] for field in present & archived.values.keys()}
+        self._archived = _Archived(sequence, kept | current)
 
     async def _restore(self, contents: Contents, sequence: int) -> None:
         # One transaction: the number must not arrive without the fields.
@@ -225,6 +256,14 @@ class HashArchive:
             for key, fields in zip(keys, hashes, strict=True)
             for field, value in cast(dict[bytes, bytes], fields).items()
         }
+
+
+def _is_damaged(name: str, field: bytes, value: bytes) -> bool:
+    try:
+        check_field(name, field, value)
+    except DamagedError:
+        return True
+    return False
 
 
 def _fingerprint(value: bytes) -> tuple[int, int]:

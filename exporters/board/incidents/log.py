@@ -25,6 +25,7 @@ from exporters.board.facts import (
     Where,
     names_by_dimension,
 )
+from streams.checksums import seal_json
 
 KEEP_S = 86_400.0
 REOPEN_S = 60.0
@@ -236,7 +237,7 @@ class IncidentLog:
             return {}, []
         changed = {name: self._records.get(name) for name in sorted(self._changed)}
         written = {
-            name: msgspec.json.encode(record)
+            name: seal_json(name, msgspec.json.encode(record))
             for name, record in changed.items()
             if record is not None
         }

@@ -14,8 +14,10 @@ from typing import cast
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
+from streams.checksums import DamagedError, open_json, seal_json
 from streams.errors import one_line
 from streams.store.contract import StoreError
+from streams.store.hash_fields import whole_fields
 from streams.store.keys import Keys
 
 KEPT_DAYS = 400
@@ -49,13 +51,20 @@ class DayStore:
         with store_errors(self.key, "finalise a day"):
             async with self._redis.pipeline(transaction=True) as pipe:
                 # HSETNX: of several exporters the first writes, and all read the same day.
-                pipe.hsetnx(self.key, self._field("day", date), day)
-                pipe.hsetnx(self.key, self._field("detail", date), detail)
+                for kind, data in (("day", day), ("detail", detail)):
+                    field = self._field(kind, date)
+                    pipe.hsetnx(self.key, field, seal_json(field, data))
                 pipe.hget(self.key, self._field("day", date))
-                stored = (await pipe.execute())[2]
+                stored = cast(bytes, (await pipe.execute())[2])
+        try:
+            stored = open_json(self._field("day", date), stored)
+        except DamagedError as error:
+            raise StoreError(
+                f"{self.key}: {error}; a worker restores it from the archive within a minute"
+            ) from error
         # Here, once a day, so that no reader has to.
         await self._expire(Date.fromisoformat(date))
-        return cast(bytes, stored)
+        return stored
 
     async def _expire(self, newest: Date) -> None:
         old = [
@@ -81,8 +90,15 @@ class DayStore:
         fields = [self._field(kind, date) for date in dates]
         with store_errors(self.key, "read"):
             values = cast(list[bytes | None], await self._redis.hmget(self.key, fields))
-        stored = zip(dates, values, strict=True)
-        return {date: data for date, data in stored if data is not None}
+        stored = zip(fields, values, strict=True)
+        whole = whole_fields(
+            self.key, {field.encode(): data for field, data in stored if data is not None}
+        )
+        return {
+            date: whole[field.encode()]
+            for date, field in zip(dates, fields, strict=True)
+            if field.encode() in whole
+        }
 
     def _field(self, kind: str, date: str) -> str:
         return f"{kind} {self._zone} {date}"

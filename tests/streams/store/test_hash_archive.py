@@ -1,6 +1,7 @@
 """What neither log nor state can rebuild comes back after Redis lost it, and only then."""
 
 import asyncio
+import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +12,7 @@ import redis.asyncio as aioredis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.checksums import seal_json
 from streams.config.settings import Kafka
 from streams.store.archive import PART_BYTES, keep
 from streams.store.archive_topic import KafkaArchive
@@ -69,7 +71,7 @@ def fill(client: redis.Redis) -> None:
     client.hset(f"{PREFIX}days", "day UTC 2026-11-27", "finalised")
     client.hset(f"{PREFIX}maintenance", "w|17", "{}")
     client.hset(f"{PREFIX}ledger:a1", "closed:29000000:eu", "{}")
-    client.hset(f"{PREFIX}ledger:a1:2026-11", "c:20420:eu", bytes(range(256)))
+    client.hset(f"{PREFIX}ledger:a1:2026-11", "c:20420:eu", zlib.compress(bytes(range(256))))
     client.hset(f"{PREFIX}sent:2026-11-27", "someone", "1764300000")
     client.hset(f"{PREFIX}scenarios", "one", "not archived")
     client.hset("tp:{other:topic}:days", "day UTC 2026-11-27", "of another group")
@@ -121,6 +123,27 @@ def test_redis_lost_whole_is_given_all_of_it_back(
     assert after == before
     assert redis_client.ttl(f"{PREFIX}ledger:a1:2026-11") > 400 * 86_400
     assert redis_client.ttl(f"{PREFIX}days") == -1
+
+
+def test_a_damaged_field_is_restored_and_its_copy_is_not_replaced(
+    run: Run, redis_client: redis.Redis
+) -> None:
+    key, sealed = f"{PREFIX}maintenance", seal_json("w-18", b'{"id": "w-18"}')
+
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        fill(redis_client)
+        redis_client.hset(key, "w-18", sealed)
+        archive = owner()
+        await archive.synchronise()
+        for again in (archive, owner()):
+            redis_client.hset(key, "w-18", sealed.replace(b"18", b"19"))
+            assert await again.synchronise() == 1
+            assert redis_client.hget(key, "w-18") == sealed
+        redis_client.hset(key, "w-20", sealed)  # under another name, and never archived
+        assert await archive.synchronise() == 0
+        assert redis_client.hget(key, "w-20") == sealed
+
+    run(story)
 
 
 def test_a_redis_that_was_set_back_gets_what_it_lost_and_keeps_what_came_since(

@@ -1,0 +1,146 @@
+"""Damaged per-minute counts, closed periods and maintenance windows: no other number, ever."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, cast
+
+import msgspec
+import pytest
+from redis import Redis
+
+from slo.engine.maintenance import ClosedPeriod, Maintenance
+from slo.engine.minute_count_store import MinuteCountStore
+from slo.engine.minute_counts import DAY, MinuteCounts
+from streams.store.contract import StoreError
+from streams.store.hash_fields import pack_reach, unpack_reach
+from streams.store.redis import connect
+from tests.support.servers import RedisServer
+
+FIRST = 20_000  # the day of BEGIN
+BEGIN = FIRST * DAY
+REACH = {0: (0, 5), 1: (1, 70_000)}
+WINDOW = Maintenance("w-1", BEGIN * 60, BEGIN * 60 + 600, "ann", "a move", BEGIN * 60)
+CLOSED = ClosedPeriod(BEGIN, BEGIN + DAY, Fraction(10**30, 7), 5, 100, ("m1",))
+
+
+@pytest.fixture
+def use_store(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
+    async def with_store(use: Callable[..., Any]) -> Any:
+        client = connect(redis_server.url, 2)
+        try:
+            return await use(MinuteCountStore(client, "g", "t"))
+        finally:
+            await client.aclose()
+
+    return lambda use: asyncio.run(with_store(use))
+
+
+def counted() -> MinuteCounts:
+    counts = MinuteCounts(FIRST, 2)
+    counts.count(BEGIN, {"": (9, 2)})
+    counts.count(BEGIN + DAY, {"": (7, 1)})
+    counts.see(BEGIN, BEGIN + 2 * DAY)
+    return counts
+
+
+async def write(store: MinuteCountStore) -> None:
+    counts = counted()
+    days = {(kind, name, day): counts.pack(name, day) for kind, name in (("c", ""), ("s", None))
+            for day in (FIRST, FIRST + 1)}  # fmt: skip
+    assert await store.write("o", REACH, days, {("eu", BEGIN): CLOSED})
+    await store.put_window(WINDOW)
+
+
+def flips(client: Redis, key: str, field: str, count: int = 40) -> Any:
+    """Store a field with one wrong bit at a time, and the right one in the end."""
+    whole, dice = cast(bytes, client.hget(key, field)), random.Random(field)
+    for _ in range(count):
+        wrong = bytearray(whole)
+        bit = dice.randrange(8 * len(wrong))
+        wrong[bit // 8] ^= 1 << bit % 8
+        client.hset(key, field, bytes(wrong))
+        yield bit
+    client.hset(key, field, whole)
+
+
+def test_a_damaged_maintenance_window_is_one_line(
+    use_store: Callable[..., Any], redis_client: Redis
+) -> None:
+    async def use(store: MinuteCountStore) -> None:
+        await write(store)
+        for _ in flips(redis_client, "tp:{g:t}:maintenance", "w-1"):
+            with pytest.raises(StoreError, match=r"w-1: .*; a worker restores it"):
+                await store.windows()
+        assert await store.windows() == [WINDOW]
+
+    use_store(use)
+
+
+def test_a_damaged_closed_period_is_left_out_and_never_replaced(
+    use_store: Callable[..., Any], redis_client: Redis
+) -> None:
+    key, field = "tp:{g:t}:ledger:o", f"closed:{BEGIN}:eu"
+
+    async def use(store: MinuteCountStore) -> None:
+        await write(store)
+        for _ in flips(redis_client, key, field):
+            damaged = redis_client.hget(key, field)
+            assert (await store.head("o")).closed_periods == {}
+            other = ClosedPeriod(BEGIN, BEGIN + DAY, Fraction(1), 5, 200, ())
+            await store.write("o", REACH, {}, {("eu", BEGIN): other})
+            assert redis_client.hget(key, field) == damaged
+        assert (await store.head("o")).closed_periods == {("eu", BEGIN): CLOSED}
+
+    use_store(use)
+
+
+def test_a_damaged_reach_lets_all_slices_be_counted_again(
+    use_store: Callable[..., Any], redis_client: Redis
+) -> None:
+    async def use(store: MinuteCountStore) -> None:
+        await write(store)
+        for _ in flips(redis_client, "tp:{g:t}:ledger:o", "reach"):
+            assert (await store.head("o")).reach in ({}, REACH)
+        assert (await store.head("o")).reach == REACH
+
+    use_store(use)
+
+
+def test_damaged_counts_make_their_day_unknown_and_no_other(
+    use_store: Callable[..., Any], redis_client: Redis
+) -> None:
+    key = "tp:{g:t}:ledger:o:2024-10"
+
+    async def filled(store: MinuteCountStore) -> tuple[list[int], list[int]]:
+        found = MinuteCounts(FIRST, 2)
+        await store.fill("o", found)
+        span = [found.span("", BEGIN + day * DAY, BEGIN + (day + 1) * DAY) for day in (0, 1)]
+        seen = [int((one.seen == 1).sum()) for one in span]
+        return [int(one.counts[:, 0].sum()) for one in span], seen
+
+    async def use(store: MinuteCountStore) -> None:
+        await write(store)
+        whole = await filled(store)
+        assert whole[0] == [9, 7]
+        assert min(whole[1]) > 0
+        for field in (f"c:{FIRST}:", f"s:{FIRST}:"):
+            for bit in flips(redis_client, key, field):
+                counts, seen = await filled(store)
+                # Bits of the header of a stream may have no meaning.
+                assert (counts, seen) == whole or seen[0] == 0, bit
+                assert (counts[1], seen[1]) == (whole[0][1], whole[1][1])
+        assert await filled(store) == whole
+
+    use_store(use)
+
+
+def test_a_version_without_checksums_reads_the_reach_as_before() -> None:
+    stored = {int(key): tuple(value) for key, value in msgspec.msgpack.decode(
+        pack_reach(REACH), strict=False).items()}  # fmt: skip
+    ours = {**REACH, 7: (2, 1)}
+    # Its comparison: no partition may include more than it has read.
+    assert all(at <= ours.get(partition, (-1, -1)) for partition, at in stored.items())
+    assert {partition: at for partition, at in stored.items() if partition >= 0} == REACH
+    assert unpack_reach(msgspec.msgpack.encode(REACH)) == REACH
