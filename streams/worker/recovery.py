@@ -189,15 +189,15 @@ class Loader:
     # -- damaged states --------------------------------------------------------------------------
 
     async def _repair(self, repair: _Repair) -> Loaded:
-        claim, first = repair.claim, repair.damaged.first
-        repair.log.error("the stored state is damaged: %s", first)
+        claim = repair.claim
         if claim.stored.damage is None:  # all fields beside the slices are whole
             slices = await self._damaged_slices(claim)
             if not slices:
-                repair.log.info("all its fields are whole")
+                repair.log.info("all stored fields are whole")
                 return self._loaded(repair)
-            damaged = DamagedState(claim.stored, first, slices)
-            repair = replace(repair, damaged=damaged)
+            first = next(iter(slices.values()))
+            repair = replace(repair, damaged=DamagedState(claim.stored, first, list(slices)))
+        repair.log.error("the stored state is damaged: %s", repair.damaged.first)
         archived = await self._read_archive(repair.partition)
         log_start = await self._events.log_start(repair.partition)
         return await self._rebuild(repair, archived, log_start)
@@ -230,9 +230,9 @@ class Loader:
             state.repair(restored or {}, lost)
         return Loaded(repair.partition, repair.claim, state, went_back=False)
 
-    async def _damaged_slices(self, claim: Claimed) -> list[SliceId]:
-        """Return the slices that are missing or cannot be read."""
-        damaged = []
+    async def _damaged_slices(self, claim: Claimed) -> dict[SliceId, DamagedError]:
+        """Return the slices that are missing or cannot be read, each with its fault."""
+        damaged = {}
         slice_ids = sorted(decode_index(claim.stored.fields["index"]))
         for at in range(0, len(slice_ids), SLICES_AT_ONCE):
             part = slice_ids[at : at + SLICES_AT_ONCE]
@@ -240,8 +240,8 @@ class Loader:
             for slice_id in part:
                 try:
                     decode_slice(slice_id, required(stored, slice_field(slice_id)))
-                except DamagedError:
-                    damaged.append(slice_id)
+                except DamagedError as error:
+                    damaged[slice_id] = error
         return damaged
 
     async def _count_again(self, repair: _Repair, log_start: int) -> Loaded:
