@@ -261,7 +261,8 @@ class StateReader:
     async def _partitions(self) -> list[int]:
         reply = cast(Awaitable[set[bytes]], self._redis.smembers(self._keys.partitions))
         (members,) = await self.gather([reply])
-        return sorted(map(int, members))
+        # A damaged name is no number; its worker adds the right one again.
+        return sorted(int(member) for member in members if member.isdigit())
 
     async def heartbeat(self, partition: int) -> Heartbeat:
         """Read the last heartbeat of the worker of a partition; without fields if it has none."""

@@ -17,7 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError, RedisError
 
-from streams.checksums import DamagedError
+from streams.checksums import DamagedError, checksum
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
 from streams.errors import ConfigError, one_line
@@ -38,6 +38,7 @@ from streams.store.stored import read_stored
 # A flush is one command; a load may read many slices, in several commands.
 FLUSH_DEADLINE_S = 10.0
 LOAD_DEADLINE_S = 20.0
+_CRC = "crc"  # field of a command: the checksum of all others
 
 
 def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
@@ -92,12 +93,12 @@ async def enqueue_command(
         "by": command.by,
         "at_ms": command.at_ms,
     }
+    given = {name: str(value) for name, value in fields.items() if value is not None}
+    sealed: dict[Any, Any] = {**given, _CRC: _command_crc(given)}
     try:
         async with asyncio.timeout(FLUSH_DEADLINE_S), client.pipeline(transaction=True) as pipe:
             pipe.delete(key)  # an earlier command's "to" must not stay
-            pipe.hset(
-                key, mapping={name: value for name, value in fields.items() if value is not None}
-            )
+            pipe.hset(key, mapping=sealed)
             await pipe.execute()
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreError(f"{key}: cannot write: {_reason(error)}") from error
@@ -126,6 +127,7 @@ class RedisStore:
             for name in ("claim", "flush", "replace")
         }
         self._loaded: dict[str, str] = {}
+        self._claimed: set[int] = set()
 
     async def claim(self, partition: int) -> Claimed:
         """See `Store`."""
@@ -142,6 +144,7 @@ class RedisStore:
         # Before any state is written, so that readers list the partition with its heartbeat.
         partitions = self._keys.partitions
         await self._redis.sadd(partitions, str(partition))
+        self._claimed.add(partition)
         claimed = Claimed(key, owner.decode(), Stored(0))
         claimed.stored = await read_stored(claimed.owner, offset, partial(self._look, claimed))
         return claimed
@@ -244,6 +247,9 @@ class RedisStore:
         try:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
                 memory = await self._redis.info("memory")
+                # Readers would miss a partition whose name in the set is damaged.
+                if self._claimed:
+                    await self._redis.sadd(self._keys.partitions, *map(str, self._claimed))
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(f"cannot ask Redis for its settings: {_reason(error)}") from error
         if problem := eviction_problem(memory.get("maxmemory_policy")):
@@ -264,6 +270,10 @@ class RedisStore:
             return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
 
 
+def _command_crc(fields: Mapping[str, str]) -> str:
+    return str(checksum("command", repr(sorted(fields.items())).encode()))
+
+
 def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand | None:
     if not stored:
         return None
@@ -272,6 +282,9 @@ def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand |
         str(name, "utf-8", "replace"): str(value, "utf-8", "replace")
         for name, value in stored.items()
     }
+    # A version without checksums wrote a command that has none.
+    if fields.pop(_CRC, None) not in (None, _command_crc(fields)):
+        raise StoreError(f"{key}: got {fields}, whose checksum is wrong; repeat the command")
     try:
         to = int(fields["to"]) if "to" in fields else None
         return OperatorCommand(

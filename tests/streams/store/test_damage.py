@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -18,9 +19,10 @@ from streams.state.measures import (
 )
 from streams.state.slices import Aggregate
 from streams.state.snapshot import Meta, decode_meta
+from streams.store.contract import OperatorCommand, StoreError
 from streams.store.keys import Keys
 from streams.store.reader import StateReader, StateSnapshot
-from streams.store.redis import connect
+from streams.store.redis import RedisStore, connect, enqueue_command
 from streams.store.slice_cache import SliceCache
 from tests.support.command import run
 from tests.support.exporter_state import NOW_S, StateWriter, event, some_events
@@ -222,3 +224,45 @@ def test_a_report_names_what_it_leaves_out(settings: Settings, redis_client: red
     assert done.exit_code == 0, done.output
     assert "left out, as it is damaged: partition 0: index: its checksum" in done.output
     assert "INCOMPLETE" in done.output or "NOT COMPLETE" in done.output
+
+
+def test_a_damaged_name_in_the_set_of_partitions_is_written_again(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    kafka = settings.kafka
+    key = Keys(kafka.group, kafka.topic).partitions
+    redis_client.srem(key, "0")
+    redis_client.sadd(key, b"p\xff")
+    assert set(read(settings)[0]) == {1}
+
+    async def check() -> None:
+        client = connect(settings.redis.url, 5)
+        store = RedisStore(client, kafka.group, kafka.topic)
+        await store.claim(0)
+        redis_client.srem(key, "0")
+        await store.check()
+        await client.aclose()
+
+    asyncio.run(check())
+    assert set(read(settings)[0]) == {0, 1}
+
+
+def test_a_damaged_command_is_not_applied(settings: Settings, redis_client: redis.Redis) -> None:
+    kafka = settings.kafka
+    key = Keys(kafka.group, kafka.topic).command(0)
+    command = OperatorCommand("c1", "move", 1_200, "a test", "ann", 7)
+
+    async def story() -> None:
+        client = connect(settings.redis.url, 5)
+        store = RedisStore(client, kafka.group, kafka.topic)
+        await enqueue_command(client, kafka.group, kafka.topic, 0, command)
+        assert await store.send_heartbeat(0, {"at_ms": 1}) == command
+        redis_client.hset(key, "to", "1201")
+        with pytest.raises(StoreError, match="whose checksum is wrong; repeat the command"):
+            await store.send_heartbeat(0, {"at_ms": 2})
+        # A version without checksums wrote it.
+        redis_client.hdel(key, "crc")
+        assert await store.send_heartbeat(0, {"at_ms": 3}) == replace(command, to=1_201)
+        await client.aclose()
+
+    asyncio.run(story())
