@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from exporters.catalogue.requests import GROUPS
 from exporters.catalogue.spec import SCOPE_LABELS, SERIES_LABELS, Spec
+from streams.worker.metrics import WorkerMetrics
 
 
 def documents() -> dict[str, str]:
@@ -40,6 +41,23 @@ def _page() -> Iterable[str]:
                 f"| `{spec.name}` | {spec.kind} | {labels} | {spec.help} | {spec.meaning} "
                 f"| {spec.since} |"
             )
+
+    yield ""
+    yield "## Each worker process"
+    yield ""
+    yield "A worker serves its own `/metrics` and `/healthz` at `worker.metrics_host` and"
+    yield "`worker.metrics_port`; by default it opens no port. The compose stack scrapes workers as"
+    yield "job `tokenpulse-worker`. No rule and no dashboard needs them. `process_*` are those of"
+    yield "every Prometheus client: resident memory, processor time, open files, start. The rate of"
+    yield "`tokenpulse_worker_process_records_total` is the events per second of this worker."
+    yield ""
+    yield "| metric | type | meaning |"
+    yield "|---|---|---|"
+    for family in WorkerMetrics().registry.collect():
+        # Those of the process itself depend on the system on which the page is built.
+        if family.name.startswith("tokenpulse_"):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            yield f"| `{name}` | {family.type} | {family.documentation} |"
 
 
 def _labels(spec: Spec) -> tuple[str, ...]:

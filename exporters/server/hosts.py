@@ -1,6 +1,6 @@
 """Which names of this exporter a request may use. Pure.
 
-A web page in the browser of someone on this network can have its own name resolve to the exporter's
+A web page in a browser of this network can have its own name resolve to the exporter's
 address (DNS rebinding), and then read the board as its own page. The browser still sends the
 page's name as Host.
 """

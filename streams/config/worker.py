@@ -39,6 +39,16 @@ Targets = Annotated[tuple[Annotated[float, Field(gt=0, le=86_400)], ...], Field(
 class Worker(Section):
     """How a worker counts events. Names beyond `limits` are counted under `__other__`."""
 
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of `/metrics` and `/healthz` of the worker itself."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="Port of `/metrics` and `/healthz` of the worker itself; 0 chooses a free "
+        "port, which the log names. Default: none, as several workers may run on one machine.",
+    )
     flush_interval_s: float = Field(
         1, ge=0.05, le=60, description="Time between two checkpoints of a partition."
     )

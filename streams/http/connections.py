@@ -182,7 +182,7 @@ class Connection(web.RequestHandler):
         if self._wire is None or self._timed_out or not may_tell:
             self.abort()
             return
-        self._timed_out = True  # if the client reads nothing, the next sweep aborts
+        self._timed_out = True  # if the client does not read, the next sweep aborts
         self._wire.write(_TIMED_OUT)
         self._wire.close()
 

@@ -1,4 +1,4 @@
-"""Accepts the connections of an HTTP server, whatever the clients and the system do.
+"""Accepts the connections of an HTTP server, and goes on after every error of the system.
 
 asyncio's own server counts no connections, and none before the end of its TLS handshake.
 """
@@ -40,17 +40,19 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
 
-    async def start(self, host: str, port: int, section: str, setting: str = "port") -> None:
+    async def start(
+        self, host: str, port: int, section: str, setting: str = "port", host_setting: str = "host"
+    ) -> None:
         """Begin to listen.
 
-        `section`, `setting`: of the settings that have the address, for the ConfigError if it
-        cannot be used.
+        `section`, `setting`, `host_setting`: where the settings have the address, for the
+        ConfigError if it cannot be used.
         """
         await self._runner.setup()
         try:
             self._sockets = await _bind(host, port)
         except OSError as error:
-            raise _cannot_listen(error, host, port, section, setting) from error
+            raise _cannot_listen(error, host, port, (section, setting, host_setting)) from error
         for listening in self._sockets:
             self._run(self._accept(listening))
         self._run(self._pool.sweep())
@@ -123,6 +125,17 @@ class Listener:
             log.debug("a connection did not open: %r", error)
 
 
+async def check_address(
+    host: str, port: int, section: str, setting: str, host_setting: str
+) -> None:
+    """Raise ConfigError if no server can listen at an address. See `Listener.start`."""
+    try:
+        for listening in await _bind(host, port):
+            listening.close()
+    except OSError as error:
+        raise _cannot_listen(error, host, port, (section, setting, host_setting)) from error
+
+
 async def _bind(host: str, port: int) -> list[socket.socket]:
     """Return listening sockets of all addresses that a host has. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(
@@ -144,7 +157,10 @@ async def _bind(host: str, port: int) -> list[socket.socket]:
         return sockets
 
 
-def _cannot_listen(error: OSError, host: str, port: int, section: str, setting: str) -> ConfigError:
+def _cannot_listen(
+    error: OSError, host: str, port: int, settings: tuple[str, str, str]
+) -> ConfigError:
+    section, setting, host_setting = settings
     if error.errno == errno.EADDRINUSE:
         # The usual cause has a message of its own, with the fix.
         return ConfigError(
@@ -154,6 +170,6 @@ def _cannot_listen(error: OSError, host: str, port: int, section: str, setting: 
         )
     reason = error.strerror or str(error)
     return ConfigError(
-        f"{section}.host: cannot listen on {host}, port {port}: {reason}; give an address of this "
-        "machine and a port that this user may open"
+        f"{section}.{host_setting}: cannot listen on {host}, port {port}: {reason}; give an "
+        "address of this machine and a port that this user may open"
     )

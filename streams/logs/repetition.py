@@ -43,7 +43,7 @@ class _Interval:
 class RepetitionHandler(logging.Handler):
     """Passes records on to another handler, without those that only repeat others.
 
-    `flush` writes the sums of what was counted so far, so that nothing is missing when the process
+    `flush` writes the sums of what was counted so far, so that no line is missing when the process
     ends. A critical record is always written.
     """
 
@@ -88,7 +88,7 @@ class RepetitionHandler(logging.Handler):
                     self._close(key, repeated, now_s)
 
     def flush(self) -> None:
-        """Write the sums of everything counted so far."""
+        """Write the sums of all lines counted so far."""
         with self._own_lock():
             now_s = self._clock()
             for key, repeated in list(self._repeated.items()):

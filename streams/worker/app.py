@@ -14,8 +14,12 @@ import faust
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, StreamT
 
+from streams.config.connections import Connections
 from streams.config.security import redis_kwargs
-from streams.config.settings import Settings
+from streams.config.settings import Settings, Worker
+from streams.errors import ConfigError
+from streams.http.connections import ConnectionPool
+from streams.http.listener import Listener, check_address
 from streams.kafka.dead_letters import DeadLetterHeaders
 from streams.kafka.faust_app import broker_urls, create_batch_app
 from streams.kafka.fetch import Batch
@@ -29,6 +33,7 @@ from streams.store.hash_archive import HashArchive
 from streams.store.redis import RedisStore, connected
 from streams.store.server_check import check_redis
 from streams.watchdog import Lasting, Ticker, Watchdog, die
+from streams.worker.metrics import create_metrics_app
 from streams.worker.worker import RECLAIMS, StreamWorker
 
 log = logging.getLogger(__name__)
@@ -38,11 +43,12 @@ log = logging.getLogger(__name__)
 LOADING_DEADLINE_S = 80.0
 # Less than the time that orchestrators wait before they kill, which is 30 s and more.
 ENDING_DEADLINE_S = 25.0
-# If nothing can be saved any more, as Kafka or Redis is away: the libraries would wait for them.
+# If no more can be saved, as Kafka or Redis is away: the libraries would wait for them.
 HOPELESS_DEADLINE_S = 1.0
 # Maintenance windows and deliveries cannot be rebuilt from the log: at most this much is lost.
 HASHES_INTERVAL_S = 60.0
 FIRST_PARTITION = 0
+METRICS_SETTINGS = ("worker", "metrics_port", "metrics_host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +192,7 @@ def create_app(settings: Settings) -> tuple[faust.App, StreamWorker]:
                 die("an unexpected error while counting; the batch will be read again")
 
     hashes = HashArchive(archive, client, kafka.group, kafka.topic) if archive is not None else None
-    _install_life_cycle(app, worker, hashes, settings.worker.archive_interval_s)
+    _install_life_cycle(app, worker, hashes, settings.worker)
     return app, worker
 
 
@@ -217,7 +223,7 @@ async def _load(
 
 
 def _install_life_cycle(
-    app: faust.App, worker: StreamWorker, hashes: HashArchive | None, archive_interval_s: int
+    app: faust.App, worker: StreamWorker, hashes: HashArchive | None, settings: Worker
 ) -> None:
     # Two loops: Faust's consumer has a thread of its own.
     main_ticker = Ticker("main", 20)
@@ -231,6 +237,20 @@ def _install_life_cycle(
         ]
     )
 
+    listener = Listener(
+        ConnectionPool(Connections()), create_metrics_app(worker.metrics, worker.stall)
+    )
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def serve_metrics(_: faust.App) -> None:
+        if settings.metrics_port is None:
+            return
+        try:
+            await listener.start(settings.metrics_host, settings.metrics_port, *METRICS_SETTINGS)
+        except ConfigError as error:  # the port was free before the start
+            die(str(error))
+        log.info("metrics on http://%s:%d/metrics", *listener.address)
+
     @app.task  # type: ignore[untyped-decorator]
     async def start(app: faust.App) -> None:
         consumer = cast(BatchConsumer, app.consumer)
@@ -240,7 +260,7 @@ def _install_life_cycle(
         watchdog.start()
         app.add_future(worker.write_archives())
         if hashes is not None:
-            app.add_future(_archive_hashes(worker, hashes, archive_interval_s))
+            app.add_future(_archive_hashes(worker, hashes, settings.archive_interval_s))
         try:
             await worker.write_checkpoints()
         except Exception:
@@ -257,6 +277,7 @@ def _install_life_cycle(
         watchdog.expect_end(ENDING_DEADLINE_S)
         if not await worker.revoke(ending=True):  # bounded by itself
             watchdog.expect_end(HOPELESS_DEADLINE_S)
+        await listener.stop()
 
 
 async def _archive_hashes(worker: StreamWorker, hashes: HashArchive, interval_s: float) -> None:
@@ -291,6 +312,9 @@ def run_worker(settings: Settings) -> NoReturn:
     # Checked before Faust starts, so that an error is one line.
     asyncio.run(check_topics(settings))
     asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
+    host, port = settings.worker.metrics_host, settings.worker.metrics_port
+    if port is not None:
+        asyncio.run(check_address(host, port, *METRICS_SETTINGS))
     app, _ = create_app(settings)
     set_up_logs(settings.logs)
     # Quiet: Faust would print beside the log, in frames and with signs for a terminal.

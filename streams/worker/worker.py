@@ -24,6 +24,7 @@ from streams.state.limits import event_limits
 from streams.store.contract import CommandKind, Lost, OperatorCommand, Store, StoreError
 from streams.worker.context import ConsumerControl, DeadLetterQueue, WorkerContext
 from streams.worker.heartbeat import HeartbeatSender
+from streams.worker.metrics import WorkerMetrics
 from streams.worker.partition_worker import PartitionWorker
 from streams.worker.recovery import Archive, Loader
 from streams.worker.supervision import StoreSupervision, WorkerCounters
@@ -53,6 +54,7 @@ class StreamWorker:
         archive: Archive | None = None,
     ) -> None:
         self.counters = WorkerCounters()
+        self.metrics = WorkerMetrics()
         self._settings, self._consumer = settings, consumer
         self._supervision = StoreSupervision(store, self.counters)
         self._context = WorkerContext(
@@ -69,6 +71,8 @@ class StreamWorker:
         name = f"{os.uname().nodename}:{os.getpid()}"
         self._heartbeat = HeartbeatSender(name, self._context)
         self._partitions: dict[int, PartitionWorker] = {}
+        self.metrics.partitions.set_function(lambda: len(self._partitions))
+        self.metrics.unflushed.set_function(self._unflushed)
         self._released_offsets: Mapping[int, int] = {}  # for the last commit to Kafka
         self._reloading = asyncio.Lock()
         self._flush_due = asyncio.Event()
@@ -97,6 +101,7 @@ class StreamWorker:
         # Only now, so that a claim that fails leaves the partitions as they were.
         self._release_all()
         self._partitions = {worker.partition: worker for worker in claimed}
+        self.metrics.rebalances.inc()
         self._released_offsets = {}
         return {worker.partition: worker.admission.read_from for worker in claimed}
 
@@ -244,8 +249,11 @@ class StreamWorker:
         worker = self._partitions.get(batch.partition)
         if worker is None:
             return
+        began_s, before = time.monotonic(), worker.state.next_offset
         try:
             await worker.consume(batch)
+            self.metrics.batch_seconds.observe(time.monotonic() - began_s)
+            self.metrics.records.inc(max(0, worker.state.next_offset - before))
             if worker.state.unflushed >= self._settings.flush_max_events:
                 self._flush_due.set()
         except (Lost, DamagedError) as error:
@@ -268,8 +276,10 @@ class StreamWorker:
                 worker.excuse_silence(time.monotonic() - began)
 
     def _has_room(self) -> bool:
-        unflushed = sum(worker.state.unflushed for worker in self._partitions.values())
-        return unflushed <= self._settings.backlog_max_events
+        return self._unflushed() <= self._settings.backlog_max_events
+
+    def _unflushed(self) -> int:
+        return sum(worker.state.unflushed for worker in list(self._partitions.values()))
 
     # -- timers ----------------------------------------------------------------------------------
 
@@ -283,7 +293,8 @@ class StreamWorker:
             finally:
                 due.cancel()
             self._flush_due.clear()
-            await self.flush_all()
+            with self.metrics.checkpoint_seconds.time():
+                await self.flush_all()
 
     async def write_archives(self) -> None:
         """Archive the state of each partition for ever, whenever that is due."""

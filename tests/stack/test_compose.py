@@ -340,7 +340,7 @@ def test_prometheus_finds_its_rules_and_its_targets_by_their_names() -> None:
     targets = {
         target
         for job in loaded["scrape_configs"]
-        for given in job["static_configs"]
+        for given in job.get("static_configs", [])
         for target in given["targets"]
     }
     # It scrapes itself too, so that alerts see whether it can evaluate its rules.
@@ -348,6 +348,17 @@ def test_prometheus_finds_its_rules_and_its_targets_by_their_names() -> None:
     for host, port in (target.split(":") for target in targets - {"localhost:9090"}):
         assert PUBLISHED.get(host, int(port)) == int(port)
         assert set(SERVICES[host]["networks"]) & set(SERVICES["prometheus"]["networks"])
+
+
+def test_prometheus_finds_every_worker_of_a_scaled_service() -> None:
+    text = (ROOT / "deploy/prometheus/prometheus.yml").read_text()
+    [job] = [job for job in yaml.safe_load(text)["scrape_configs"] if "dns_sd_configs" in job]
+    [found] = job["dns_sd_configs"]
+    [host] = found["names"]
+    own = SERVICES[host]["environment"]
+    assert (found["type"], found["port"]) == ("A", int(own["TOKENPULSE_WORKER__METRICS_PORT"]))
+    assert own["TOKENPULSE_WORKER__METRICS_HOST"] == "0.0.0.0"
+    assert set(SERVICES[host]["networks"]) & set(SERVICES["prometheus"]["networks"])
 
 
 def test_alertmanager_finds_every_file_that_it_is_told_to_read() -> None:

@@ -117,6 +117,7 @@ def test_prometheus_scrapes_the_exporter_and_knows_alertmanager_and_every_rule(
     scraped = {
         ("http://exporter:9464/metrics", "up"),
         ("http://intake:4318/metrics", "up"),
+        ("http://worker:9465/metrics", "up"),
         ("http://localhost:9090/metrics", "up"),
         ("http://alertmanager:9093/metrics", "up"),
     }
@@ -140,7 +141,16 @@ def test_prometheus_scrapes_the_exporter_and_knows_alertmanager_and_every_rule(
 
 def targets(stack: Engine) -> set[tuple[str, str]]:
     found = stack.json(f"{PROMETHEUS}/targets")["data"]["activeTargets"]
-    return {(target["scrapeUrl"], target["health"]) for target in found}
+    # Workers are found by the addresses of their containers.
+    return {
+        (
+            "http://worker:9465/metrics"
+            if target["scrapePool"] == "tokenpulse-worker"
+            else target["scrapeUrl"],
+            target["health"],
+        )
+        for target in found
+    }
 
 
 def healths(stack: Engine) -> set[str]:

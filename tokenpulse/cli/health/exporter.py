@@ -36,7 +36,7 @@ def _client_tls(file: Path | None) -> ssl.SSLContext | None:
     if file is None or not isinstance(server, dict):
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # The certificate is for the names of other machines, and nothing secret is sent or read.
+    # The certificate is for the names of other machines, and no secret is sent or read.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     if "client_ca_file" in server:
