@@ -19,7 +19,7 @@ from exporters import formatting as fmt
 from exporters.board.facts import Extent, Incident, Severity
 from exporters.board.incidents.clusters import EVERYWHERE
 from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
-from exporters.board.incidents.floods import Flood
+from exporters.board.incidents.floods import CustomerFlood
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.notifications import incident_key
 from exporters.board.input import BoardInput
@@ -80,7 +80,9 @@ class _CacheMinute:
         """Return the usual share, for the mix of the last minute."""
         return int(self.expected[inside].sum()) / max(int(self.tokens[inside].sum()), 1)
 
-    def is_explained(self, inside: npt.NDArray[np.bool_], flooding: Sequence[Flood]) -> bool:
+    def is_explained(
+        self, inside: npt.NDArray[np.bool_], flooding: Sequence[CustomerFlood]
+    ) -> bool:
         """Return whether these places read nearly as much as usual without the floods.
 
         Customers are not counted by place: places with less input than the floods are not
@@ -105,7 +107,7 @@ def early_cache_failures(
     groups: SeriesGroups,
     statuses: Sequence[ThresholdStatus],
     alerted: Sequence[Incident],
-    flooding: Sequence[Flood],
+    flooding: Sequence[CustomerFlood],
 ) -> Iterator[Incident]:
     """Yield the places that lost much of their usual cached tokens in the last minute.
 
@@ -122,7 +124,7 @@ def _cache_failures(
     reading: BoardInput,
     groups: SeriesGroups,
     statuses: Sequence[ThresholdStatus],
-    flooding: Sequence[Flood],
+    flooding: Sequence[CustomerFlood],
 ) -> Iterator[tuple[str | None, Incident]]:
     """Yield the words of each place, None for all places alike, with its incident."""
     minute = _CacheMinute.of(reading)

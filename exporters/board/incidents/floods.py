@@ -33,7 +33,7 @@ _LIMITED_SHOWN = 0.01  # share of the customer's requests
 
 
 @dataclass(frozen=True, slots=True)
-class Flood:
+class CustomerFlood:
     """A customer that sends many more requests than usual, in the last minute."""
 
     customer: str  # token
@@ -47,7 +47,7 @@ class Flood:
         return self.sent.requests / self.requests
 
 
-def floods(reading: BoardInput) -> list[Flood]:
+def floods(reading: BoardInput) -> list[CustomerFlood]:
     """Return the customers that flood the service, the largest first."""
     minute, day = (reading.windows[window][CUSTOMER] for window in (OUTAGE_WINDOW, FLOOD_DAY))
     now = _requests(minute)
@@ -67,7 +67,9 @@ def floods(reading: BoardInput) -> list[Flood]:
         row = minute.counts.values[at].tolist()
         usual_share = before / (fleet_day - fleet)
         found.append(
-            Flood(customer, Amounts.from_row(CUSTOMER, row), row[_LIMITED_AT], fleet, usual_share)
+            CustomerFlood(
+                customer, Amounts.from_row(CUSTOMER, row), row[_LIMITED_AT], fleet, usual_share
+            )
         )
     return found
 
@@ -77,7 +79,7 @@ def _requests(sums: Sums) -> Ints:
     return requests
 
 
-def early_floods(found: Sequence[Flood], alerted: Sequence[Incident]) -> Iterator[Incident]:
+def early_floods(found: Sequence[CustomerFlood], alerted: Sequence[Incident]) -> Iterator[Incident]:
     """Yield the floods that no incident of `alerted`, for the alert about a flood, names."""
     known = {incident.key for incident in alerted}
     for flood in found[:INCIDENTS_MAX]:
@@ -98,7 +100,7 @@ def early_floods(found: Sequence[Flood], alerted: Sequence[Incident]) -> Iterato
         )
 
 
-def _details(flood: Flood) -> str:
+def _details(flood: CustomerFlood) -> str:
     details = []
     limited = flood.rate_limited / flood.sent.requests
     if limited >= _LIMITED_SHOWN:

@@ -27,13 +27,10 @@ class NewestFailures:
 
     bad: int
     total: int
+    share: float  # of `bad`
     age_s: float  # of the first request
     is_recovering: bool
     is_shown: bool  # the share says more than that of the minute
-
-    @property
-    def share(self) -> float:
-        return self.bad / self.total
 
 
 class Recovery:
@@ -56,10 +53,10 @@ class Recovery:
         bad, total = int(counts.bad[mask].sum()), int(counts.total[mask].sum())
         if total < _MIN_REQUESTS:
             return None
-        minute = cluster.bad / cluster.total
+        share, minute = bad / total, cluster.bad / cluster.total
         is_recovering = self._is_recovering(cluster, bad, total * minute, now_s)
-        differs = abs(bad / total - minute) >= _DIFFERS * minute
-        return NewestFailures(bad, total, now_s - newest_s, is_recovering, differs)
+        differs = abs(share - minute) >= _DIFFERS * minute
+        return NewestFailures(bad, total, share, now_s - newest_s, is_recovering, differs)
 
     def _is_recovering(
         self, cluster: FailureCluster, bad: int, expected: float, now_s: float
