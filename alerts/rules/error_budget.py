@@ -10,6 +10,7 @@ from fractions import Fraction
 from alerts.promql import any_of, newest, number, on
 from alerts.rules.model import (
     KEEP_FIRING_S,
+    LIVE,
     Alert,
     about_text,
     customers_affected,
@@ -120,7 +121,8 @@ def _burn_alert(policy: Policy, objective: ErrorBudgetObjective, level: BurnRate
         keep_firing_s=KEEP_FIRING_S,
         labels=objective_labels(policy, objective)
         | {"window": level.long, "scope": _place(objective), "kind": _kind(objective)},
-        link=_link(policy, objective),
+        # A page is for the person on call, who asks where; a ticket is about the period.
+        link=LIVE if level.severity == "page" else _link(policy, objective),
     )
 
 
