@@ -29,6 +29,7 @@ from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.log import IncidentLog
 from exporters.board.incidents.newest import Recovery
 from exporters.board.incidents.notifications import overall_notification
+from exporters.board.incidents.rate_limits import early_rate_limits
 from exporters.board.incidents.recent_totals import RecentTotals
 from exporters.board.incidents.slow import early_slowness
 from exporters.board.incidents.thresholds import threshold_incidents
@@ -163,6 +164,7 @@ class LiveBoard:
             about_customers = list(customer_incidents(reading, str))
             incidents += early_floods(flooding, about_customers)
             incidents += about_customers
+            incidents += early_rate_limits(reading, self._groups, incidents)
             about_thresholds = list(threshold_incidents(statuses, reading, self._groups, str))
             incidents += early_cache_failures(
                 reading, self._groups, statuses, about_thresholds, flooding
