@@ -30,7 +30,9 @@ class IncidentStore:
         try:
             stored = await self._redis.hgetall(self._key)
         except (RedisError, OSError) as error:
-            raise StoreError(f"cannot read incidents: {one_line(error)}") from error
+            raise StoreError(
+                f"cannot read incidents: {one_line(error)}; see to Redis, or set redis.url"
+            ) from error
         return IncidentBook.read(whole_fields(self._key, cast(dict[bytes, bytes], stored)))
 
     async def put(self, incident: PublicIncident, update: IncidentUpdate) -> None:

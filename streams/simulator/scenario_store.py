@@ -165,4 +165,6 @@ class ScenarioStore:
                 return await call()
         except (RedisError, OSError, TimeoutError) as error:
             reason = one_line(error) or type(error).__name__
-            raise StoreError(f"Redis at {self.address} does not answer: {reason}") from error
+            raise StoreError(
+                f"Redis at {self.address} does not answer: {reason}; start it, or set redis.url"
+            ) from error

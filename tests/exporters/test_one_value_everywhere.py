@@ -212,7 +212,7 @@ ROWS = {
     "Tokens processed": "tokens",
     "P95 TTFT": "ttft",
     "P95 TPOT": "tpot",
-    "Uptime": "availability",
+    "Availability": "availability",
     "Cache hit rate": "cache hit",
     "Error budget": "budget",
     "Credits at risk": "credit",
@@ -221,7 +221,7 @@ ABOUT = {
     "Tokens processed": "input and output",
     "P95 TTFT": "time to first token",
     "P95 TPOT": "time per output token",
-    "Uptime": "requests that succeeded",
+    "Availability": "requests that succeeded",
     "Cache hit rate": "input read from the cache",
     "Error budget": "what is left",
     "Credits at risk": "projected, all SLAs",
@@ -266,7 +266,7 @@ def read_headline(text: str) -> dict[str, str]:
     return {
         "ttft": found(r"P95 TTFT at (.+?),", text),
         "tpot": found(r"P95 TPOT at (.+?),", text),
-        "availability": found(r"uptime at (.+?),", text),
+        "availability": found(r"availability at (.+?),", text),
         "cache hit": found(r"cache hit rate at (.+?)(?:,| and| missed)", text),
     }
 

@@ -5,7 +5,7 @@ cluster is a place, streamed requests or all others, or one of these in a place.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,19 @@ class FailureCounts:
                 return
             # Counts of the named cluster become 0, so that the next round finds another.
             bad, total = bad * ~mask, total * ~mask
+
+    def recount(self, cluster: FailureCluster) -> FailureCluster:
+        """Return a cluster of other counts with the counts of these."""
+        mask = self.inside(cluster.where, cluster.stream)
+        bad, total = int(self.bad[mask].sum()), int(self.total[mask].sum())
+        compared = slice(None) if cluster.stream is None else _REQUESTS
+        return replace(
+            cluster,
+            bad=bad,
+            total=total,
+            bad_elsewhere=int(self.bad[compared].sum()) - bad,
+            total_elsewhere=int(self.total[compared].sum()) - total,
+        )
 
     def _localise(
         self, question: str, bad: Ints, total: Ints, allowed: float

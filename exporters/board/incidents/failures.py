@@ -42,6 +42,8 @@ from streams.state.tables import Ints
 OUTAGE_WINDOW = "1m"
 _STREAMING_SHARE = 0.8  # of the failures that are broken streams, for streaming to be named
 _EXPLAINED_SHARE = 0.5  # of an alert's failures that are in a place, for it to be the same fault
+# Of the last seconds; with fewer, streams and places are hardly told apart.
+_EARLY_MIN_FAILURES = 16
 GROUP = "failures"
 INCIDENTS_MAX = 3
 # Which requests a cluster has, by STREAM_NAMES: as the subject, and before `requests`.
@@ -69,7 +71,8 @@ _CUSTOMER_WORDS = {
 def outages(
     reading: BoardInput, groups: SeriesGroups, recovery: Recovery, limits: FleetTargets
 ) -> Iterator[Incident]:
-    """Yield the places whose failures of the last minute spend the error budget too fast.
+    """Yield the places whose failures of the last minute, or of its last seconds if no others do,
+    spend the error budget too fast.
 
     A place that explains an active outage alert is an outage. Any further place is an early sign:
     no rule looks at a single minute, and the burn-rate alerts follow if the failures continue. Of
@@ -89,7 +92,15 @@ def outages(
     failed_of = {id(alert): bad * _inside_alert(alert, reading) for alert in unexplained}
     all_requests = int(counts.total.sum())
     named: set[str] = set()
-    for cluster in counts.clusters(allowed):
+    clusters = list(counts.clusters(allowed))
+    # A fault of a part of all requests takes seconds to be a share of the minute.
+    if not clusters and counts.is_stream_known == newest.is_stream_known:
+        clusters = [
+            counts.recount(cluster)
+            for cluster in newest.clusters(allowed)
+            if cluster.bad >= _EARLY_MIN_FAILURES
+        ]
+    for cluster in clusters:
         where = cluster.where
         inside = np.ones(series, np.bool_) if where is None else groups.inside(where)
         explained = [

@@ -2,7 +2,7 @@
 
 Pure. The renewal dates and commitments are those of the customer directory today; budgets and
 credits are those of the board's day. A customer without an objective of its own is judged by the
-uptime of its requests in the month to date, against the fleet's target.
+availability of its requests in the month to date, against the fleet's target.
 """
 
 import re
@@ -65,7 +65,7 @@ def _contract(
     attained, target = month.availability_ratio, targets.availability_ratio
     if worst is not None:
         attained, target = worst.attained_ratio, worst.target_ratio
-    # Without an objective of its own: the uptime against the fleet's target.
+    # Without an objective of its own: the availability against the fleet's target.
     elif attained is not None and target is not None:
         at_risk = at_risk or attained < target
     credits = [risk.credit_projected for risk in risks if risk.credit_projected is not None]

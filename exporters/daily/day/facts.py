@@ -195,7 +195,7 @@ class Contract:
     """One contract with a renewal date, and how reliable the service was for the customer.
 
     The objective is the customer's own with the least error budget left. Without one, attained and
-    target are those of the uptime of its requests in the month to date.
+    target are those of the availability of its requests in the month to date.
     """
 
     name: str  # of the customer

@@ -18,7 +18,7 @@ NAMES: dict[Metric, str] = {
     "tokens": "tokens",
     "ttft_p95_s": "P95 TTFT",
     "tpot_p95_s": "P95 TPOT",
-    "availability_ratio": "uptime",
+    "availability_ratio": "availability",
     "cache_hit_ratio": "cache hit rate",
 }
 _DIMENSIONS = {"service_tier": "tier"}

@@ -18,7 +18,7 @@ TITLES: dict[str, str] = {
     "tokens": "Tokens processed",
     "ttft_p95_s": "P95 TTFT",
     "tpot_p95_s": "P95 TPOT",
-    "availability_ratio": "Uptime",
+    "availability_ratio": "Availability",
     "cache_hit_ratio": "Cache hit rate",
     "error_budget": "Error budget",
     "credits": "Credits at risk",
@@ -100,7 +100,7 @@ def _judge_credits(risks: Sequence[Risk]) -> JudgedNumber:
 
 
 def verdict(numbers: Sequence[JudgedNumber]) -> str:
-    """Return the day in a few words: `missed P95 TTFT, Uptime` or `all 6 targets met`."""
+    """Return the day in a few words: `missed P95 TTFT, Availability` or `all 6 targets met`."""
     # Numbers without a target or a value are neither met nor missed.
     judged = [number for number in numbers if number.mark != "unknown"]
     missed = [number.title for number in judged if number.mark == "missed"]
@@ -156,7 +156,7 @@ def _all_met(number: int) -> str:
 
 
 def _name(number: JudgedNumber) -> str:
-    """Return its name within a sentence: `uptime`, `error budget`."""
+    """Return its name within a sentence: `availability`, `error budget`."""
     return _NAMES[number.key]
 
 

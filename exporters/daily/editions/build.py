@@ -101,8 +101,11 @@ class EditionBuilder:
         )
         over = sum(counts.day.to_s <= read.context.now_s for counts in in_period.history)
         so_far = f"{over} of {len(period.days)} days"
-        begun = sum(date.isoformat() >= read.first for date in period.days)
-        part = "" if begun == len(period.days) else f"{begun} of {len(period.days)} days: "
+        known = [date for date in period.days if date.isoformat() >= read.first]
+        part = ""
+        if len(known) < len(period.days):
+            over_known = over - (len(period.days) - len(known))
+            part = f"Data of {max(over_known, 0)} of {len(period.days)} days: "
         return replace(
             board,
             period=period.kind,
@@ -111,8 +114,8 @@ class EditionBuilder:
                 day,
                 board.targets,
                 board.risks,
-                f"So far, {so_far}: ",
-                f"Data of {part}" if part else "",
+                part or f"So far, {so_far}: ",
+                part,
                 is_read=day.state == "sealed" or read.context.is_read(bounds(period, self._zone)),
             ),
             trust=text.trust(

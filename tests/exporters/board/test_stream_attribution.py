@@ -67,6 +67,17 @@ def test_five_seconds_of_failing_streams_are_enough(configured: Callable[..., An
     assert facts_of(configured(), events).incidents[0].words.startswith("Streaming: ")
 
 
+def test_failures_of_seconds_are_named_before_they_are_a_share_of_the_minute(
+    configured: Callable[..., Any],
+) -> None:
+    events = traffic(4, 80, NOW_S - 600, NOW_S, mixed(NOW_S - 3, failing=True, share=0.2))
+    bad = sum(one["outcome"] != "success" for one in events)
+    streamed = sum(one["stream"] for one in events if one["ended_at"] >= (NOW_S - 55) * 1_000)
+    # A burn rate of 14.4 allows 1.44 % of the requests to fail.
+    assert 16 <= bad < 0.0144 * streamed
+    assert facts_of(configured(), events).incidents[0].words.startswith("Streaming: ")
+
+
 def test_without_the_flag_of_failed_requests_streaming_is_not_blamed(
     configured: Callable[..., Any],
 ) -> None:

@@ -157,7 +157,7 @@ def _day(event: dict[str, Any]) -> int:
 def test_the_page_has_no_history_before_the_first_event(settings: Settings) -> None:
     status, text = request(settings, "/status")
     assert status == 200
-    assert "The history of the components cannot be shown now" in text
+    assert "The history of the components is not read yet, or cannot be read now" in text
 
 
 def test_on_a_port_of_its_own_the_page_is_at_the_root(settings: Settings) -> None:

@@ -225,8 +225,8 @@ def test_the_dimension_is_the_one_in_which_a_name_explains_more_than_its_share()
     assert cause.total == pytest.approx(-0.01)
     assert cause.rate == pytest.approx(-0.01)
     assert cause.words == (
-        "Uptime fell by 1 point to 98.8 %: region eu took 1 point, all by rate "
-        "(its own uptime fell from 99.9 % to 94.9 %)."
+        "Availability fell by 1 point to 98.8 %: region eu took 1 point, all by rate "
+        "(its own availability fell from 99.9 % to 94.9 %)."
     )
 
 
@@ -297,7 +297,10 @@ def test_customers_have_no_probes_so_these_stand_beside_them() -> None:
     [cause] = explained(sides[1], sides[0], name_of=str)
     assert (cause.dimension, cause.name) == ("customer", PROBES)
     assert cause.total == pytest.approx(-40 / 1_100)
-    assert ": synthetic checks took 3.6 points, all by rate (their own uptime fell" in cause.words
+    assert (
+        ": synthetic checks took 3.6 points, all by rate (their own availability fell"
+        in cause.words
+    )
 
 
 def test_a_customer_is_told_by_its_name() -> None:
@@ -335,8 +338,8 @@ def test_rate_and_mix_are_told_with_what_they_come_from() -> None:
     now = traffic({"model": {"small": judged(5_000, 4_970), "large": judged(5_000, 4_600)}})
     [cause] = [one for one in explained(now, before) if one.name == "large"]
     assert cause.words == (
-        "Uptime fell by 2.4 points to 95.7 %: model large took 1.8 points: +0.6 points by "
-        "rate (its own uptime rose from 90 % to 92 %) and -2.4 points by mix (share of "
+        "Availability fell by 2.4 points to 95.7 %: model large took 1.8 points: +0.6 points by "
+        "rate (its own availability rose from 90 % to 92 %) and -2.4 points by mix (share of "
         "the traffic rose from 10 % to 50 %)."
     )
 
