@@ -41,6 +41,7 @@ class BoardInput:
     results: Sequence[ObjectiveResult] | None  # of error budgets; None until they are first read
     days: Mapping[Key, Sequence[DayUptime]]  # of the objectives that have a history strip
     alerts: ActiveAlerts
+    unseen_sources: Sequence[str] = ()  # that an intake expects, and that have sent nothing
     _measured: dict[tuple[str, str], dict[int, Measured]] = field(default_factory=dict)
 
     def by_name(self, window: str, scope: str) -> dict[str, Measured]:

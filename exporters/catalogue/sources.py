@@ -19,6 +19,15 @@ SOURCE_LAST_EVENT = Spec(
     "Absent if it had none in eight days.",
     "0.2.0",
 )
+SOURCE_NEVER_SEEN = Spec(
+    "tokenpulse_source_never_seen",
+    "gauge",
+    "1 for a source that the settings of an intake name, and that has sent nothing.",
+    ("source",),
+    "Senders of `intake.tokens_file` and topics of `intake.sources`, in the last eight days. No "
+    "alert: it may be meant for later.",
+    "0.2.0",
+)
 SOURCE_EXPECTED = Spec(
     "tokenpulse_source_expected_events",
     "gauge",
@@ -26,7 +35,8 @@ SOURCE_EXPECTED = Spec(
     "day before, or of the week before if that is less.",
     ("source",),
     "Near 0 while events arrive. If it rises, the source is silent at a time at which it usually "
-    "sends. Absent for a source that is not known for a day; 0 after two days of silence.",
+    "sends. On the first day of a source: by its mean rate, after an hour of silence, if it had "
+    "sent for an hour. 0 after two days of silence.",
     "0.2.0",
 )
 SOURCE_RECORDS = Spec(
@@ -103,6 +113,7 @@ SOURCES = MetricGroup(
     (
         SOURCE_SINCE,
         SOURCE_LAST_EVENT,
+        SOURCE_NEVER_SEEN,
         SOURCE_EXPECTED,
         SOURCE_RECORDS,
         SOURCE_EVENTS,

@@ -50,6 +50,9 @@ def add_sources(page: Page, history: SourceHistory, now_s: float) -> None:
             if scope_since_s is not None:
                 page.add(catalogue.SOURCE_SCOPE_SINCE, labels, scope_since_s)
 
+    for source in history.never_seen(now_s):
+        page.add(catalogue.SOURCE_NEVER_SEEN, label_text({"source": source}), 1)
+
 
 def _add_windows(
     page: Page,

@@ -5,7 +5,7 @@ Prometheus is built by page_builder.py, the facts of the live board by board/liv
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
@@ -117,7 +117,10 @@ class Collector:
                 if stored := await self._incidents.read_alerts():
                     self._rules.resume(stored.firing, stored.seen_s, now_s)
                 self._has_resumed = True
-            reading = self._reading(page, snapshot, lags, results, now_s)
+            reading = replace(
+                self._reading(page, snapshot, lags, results, now_s),
+                unseen_sources=sources.never_seen(now_s),
+            )
             if self._board.incident_log is None:
                 self._board.incident_log = IncidentLog(await self._incidents.read())
             live = self._board.facts(reading)

@@ -47,8 +47,11 @@ async def _serve(settings: Settings) -> None:
     events = EventBodies(intake.max_records)
     reload = TokensReload(intake, events.prepare)
     processor = Processor(settings.worker, metrics)
-    await check_sources(settings.kafka, [source.topic for source in intake.sources])
-    reports = SourceReports(settings, processor.pending)
+    topics = [source.topic for source in intake.sources]
+    await check_sources(settings.kafka, topics)
+    reports = SourceReports(
+        settings, processor.pending, lambda: (*topics, *reload.tokens.tenants())
+    )
     # Counts of the last deliveries are reported after the delivery has ended.
     async with reports, Delivery(settings.kafka) as delivery:
         server = create_server(

@@ -6,6 +6,7 @@ and counts wait until Redis answers.
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from streams.config.settings import Settings
@@ -23,11 +24,20 @@ REPORT_EVERY_S = 5.0
 class SourceReports:
     """Reports until its end; use it as an async context manager."""
 
-    def __init__(self, settings: Settings, pending: PendingCounts) -> None:
-        """Raises ConfigError if Redis' password or certificate file cannot be used."""
+    def __init__(
+        self,
+        settings: Settings,
+        pending: PendingCounts,
+        declared: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """`declared`: the sources that the settings name now.
+
+        Raises ConfigError if Redis' password or certificate file cannot be used.
+        """
         self._client = connected(settings.redis)
         self._store = SourceStore(self._client, settings.kafka.group, settings.kafka.topic)
         self._pending = pending
+        self._declared = declared
         self._fails = False
         self._ending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -53,6 +63,7 @@ class SourceReports:
 
     async def report(self) -> None:
         """Store all pending counts; if Redis does not take them, they stay pending."""
+        self._pending.declare(self._declared(), now_ms() / 1_000)
         reports = self._pending.take()
         if not reports:
             return

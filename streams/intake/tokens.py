@@ -58,6 +58,10 @@ class Tokens:
         senders = (self._senders or {}).values()
         return {sender.source for sender in senders if sender.source is not None}
 
+    def tenants(self) -> set[str]:
+        """Return the names of the senders."""
+        return {sender.tenant for sender in (self._senders or {}).values()}
+
     def sender_of(self, authorization: str) -> Sender | None:
         """Return the sender of a request by its `Authorization` header; None if it has none.
 

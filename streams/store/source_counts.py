@@ -6,10 +6,12 @@ whichever process it sends to, and the exporter's numbers outlast its restarts.
     silence      last event |-------------------| now
     a day ago               |-------------------|      the events of this span are expected
     a week ago              |-------------------|      ... or of this one, if these are fewer
+
+On its first day a source is compared with its own mean rate instead.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 SLOT_S = 600
@@ -17,12 +19,16 @@ DAY_S, WEEK_S = 86_400, 604_800
 # The silence of a day, a week ago; and some slots for reports that come late.
 KEEP_S = WEEK_S + DAY_S + 6 * SLOT_S
 _SAME_TIME_S = (DAY_S, WEEK_S)
+# On its first day a source is silent after this time, if it had sent for as long: whether it sends
+# at night is not known yet.
+FIRST_DAY_SILENCE_S = 3_600
 
 # What is counted of a source. Successes are those that a provider answered and that are no probes.
 RECORDS, EVENTS, REJECTED, SAMPLED = "records", "events", "rejected", "sampled"
 SUCCESSES, WITH_USAGE = "successes", "with_usage"
 UNREAD_SPANS = "unread_spans"  # by scope: spans that no profile of the source takes
 _LAST_EVENT = "last_event"  # not a count: milliseconds since the Unix epoch
+DECLARED = "declared"  # 1 in each slot in which the settings of an intake name the source
 
 
 class SourceCount(NamedTuple):
@@ -59,6 +65,16 @@ class PendingCounts:
         # By slot and source. Those of the newest slots stay here, as an intake's clock may be set
         # back within a slot.
         self._last_ms: dict[int, dict[str, int]] = {}
+        self._declared: tuple[int, set[str]] = 0, set()  # in the newest slot
+
+    def declare(self, sources: Iterable[str], now_s: float) -> None:
+        """Note once a slot which sources the settings name, whether or not they send."""
+        slot = slot_of(now_s)
+        if self._declared[0] != slot:
+            self._declared = slot, set()
+        for source in set(sources) - self._declared[1]:
+            self._declared[1].add(source)
+            self.add({SourceCount(DECLARED, source): 1}, now_s)
 
     def add(self, counts: Mapping[SourceCount, int], now_s: float) -> None:
         """Add counts of one source at `now_s`; events make it the time of its last one."""
@@ -169,8 +185,9 @@ class SourceHistory:
         """Return how many events the source would have sent since its last one.
 
         These are its events in the same span a day ago, or a week ago if those are fewer. If the
-        silence is longer than a day, only its last day counts. None if the source was first seen
-        less than a day ago.
+        silence is longer than a day, only its last day counts. If the source was first seen less
+        than a day before, they follow from its mean rate, once it is silent for
+        FIRST_DAY_SILENCE_S. None before that, and for a source that sent for less.
         """
         last_s, since_s = self.last_event_s(source), self.since_s(SourceCount(EVENTS, source))
         if last_s is None or since_s is None:
@@ -181,7 +198,28 @@ class SourceHistory:
             for ago_s in _SAME_TIME_S
             if since_s <= from_s - ago_s
         ]
-        return min(known, default=None)
+        return min(known) if known else self._expected_on_first_day(source, since_s, last_s, now_s)
+
+    def _expected_on_first_day(
+        self, source: str, since_s: float, last_s: float, now_s: float
+    ) -> float | None:
+        """Return the events that a source without a known day would have sent in its silence."""
+        sent_for_s, silent_for_s = last_s - since_s, now_s - last_s
+        if min(sent_for_s, silent_for_s) < FIRST_DAY_SILENCE_S:
+            return None
+        return self._events(source, since_s, last_s) / sent_for_s * silent_for_s
+
+    def never_seen(self, now_s: float) -> list[str]:
+        """Return the sources that an intake names and that have sent nothing, in eight days.
+
+        Only those named in the last hour: a source that was removed is not expected any more.
+        """
+        return [
+            source
+            for source in self.sources()
+            if self.since_s(SourceCount(RECORDS, source)) is None
+            and self.total(SourceCount(DECLARED, source), 3_600, now_s)
+        ]
 
     def _events(self, source: str, from_s: float, to_s: float) -> float:
         """Return the events of a span, those of a slot spread evenly over it."""

@@ -37,7 +37,9 @@ class SourceStore:
         # Each intake writes its last event to a field of its own; the newest of them counts.
         self._intake = secrets.token_hex(4)
         self._history = SourceHistory()
-        self._seen: dict[int, bytes] = {}  # the mark of each slot, as it was read
+        # The mark of each slot, as it was read. None before the first read, which reads all slots:
+        # versions before the marks wrote none.
+        self._seen: dict[int, bytes] | None = None
 
     async def add(self, reports: Mapping[int, SourceReport]) -> None:
         """Add counts to their slots, all or none.
@@ -80,11 +82,8 @@ class SourceStore:
             if oldest <= slot <= newest
         }
         # A slot whose mark is gone was lost with Redis' data: its counts are read as empty.
-        changed = [
-            slot
-            for slot in sorted(marks.keys() | self._seen.keys())
-            if slot >= oldest and marks.get(slot) != self._seen.get(slot)
-        ]
+        seen, slots = self._seen, range(oldest, newest + 1, SLOT_S)
+        changed = [slot for slot in slots if seen is None or marks.get(slot) != seen.get(slot)]
         stored = await self._hashes([self._keys.source_counts(slot) for slot in changed])
         for slot, fields in zip(changed, stored, strict=True):
             self._history.put(slot, {field.decode(): int(count) for field, count in fields.items()})

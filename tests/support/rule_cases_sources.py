@@ -23,7 +23,7 @@ def gone_silent(_: Labels) -> list[Case]:
         Case("a small source", False, seen(held(19), ago(4_000))),
         Case("a large source, silent for a moment", False, seen(held(900), ago(200))),
         Case("recovering", False, seen(then(500, 0), NOW)),
-        Case("not known for a day", False, seen(None, ago(4_000))),
+        Case("not known for an hour", False, seen(None, ago(4_000))),
         Case("missing data: it never sent", False, {}),
     ]
 

@@ -82,7 +82,7 @@ def data_quality(
     elif unheard or unanswered:
         words = _no_news_words(reading, unheard, unanswered)
     else:
-        words = _calm_words(reading, len(workers))
+        words = _calm_words(reading, len(workers)) + _unseen_words(reading)
     is_lag_known = reading.lags and not unheard and not unanswered
     newest_s = _newest_event_s(reading)
     partitions = _partitions(reading)
@@ -284,6 +284,13 @@ def _calm_words(reading: BoardInput, workers: int) -> str:
     return (
         f"Up to date: the newest request ended {fmt.span(age_s)} ago; {workers_text}, {lag_text}."
     )
+
+
+def _unseen_words(reading: BoardInput) -> str:
+    if not reading.unseen_sources:
+        return ""
+    sources = "the source" if len(reading.unseen_sources) == 1 else "the sources"
+    return f" Never seen: {sources} {fmt.enumeration(reading.unseen_sources)}."
 
 
 def _newest_event_s(reading: BoardInput) -> float | None:

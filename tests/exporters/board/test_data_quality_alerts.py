@@ -1,5 +1,7 @@
 """Every alert of the pipeline has words on the board, and exactly those that hold are shown."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +55,14 @@ def nothing_counted(alerts: ActiveAlerts) -> BoardInput:
         days={},
         alerts=alerts,
     )
+
+
+def test_sources_that_never_sent_are_named_beside_up_to_date_numbers() -> None:
+    reading = replace(nothing_counted(ActiveAlerts(())), unseen_sources=["batch", "gateway"])
+    quality = data_quality(reading, "5m", RecentTotals(), 10)
+    assert quality.freshness.words.startswith("Up to date: ")
+    assert quality.freshness.words.endswith(" Never seen: the sources batch and gateway.")
+    assert quality.incidents == ()
 
 
 LABELS = {

@@ -87,6 +87,7 @@ def full_state(settings: Settings) -> None:
 
     asyncio.run(write())
     pending = PendingCounts()
+    pending.declare(("batch",), NOW_S)
     steady(pending, "gateway", NOW_S - 2 * 86_400, NOW_S, 5)
     every_kind = {SAMPLED: 1, REJECTED: 1, UNREAD_SPANS: 1}
     pending.add(sent("gateway", 1, every_kind), NOW_S)

@@ -15,6 +15,7 @@ from streams.store.keys import Keys
 from streams.store.redis import connect
 from streams.store.source_counts import (
     DAY_S,
+    DECLARED,
     EVENTS,
     KEEP_S,
     SLOT_S,
@@ -83,10 +84,35 @@ def test_a_source_that_is_silent_on_this_day_of_the_week_is_expected_to_be_so_ag
     assert history_of(weekend).expected_events("gateway", NOW_S) == pytest.approx(0, abs=1)
 
 
-def test_a_source_of_less_than_a_day_and_one_that_never_sent_are_not_expected() -> None:
-    young = history_of(steady_until(NOW_S - HOUR_S, NOW_S - DAY_S + HOUR_S))
-    assert young.expected_events("gateway", NOW_S) is None
-    assert young.expected_events("another", NOW_S) is None
+def test_on_its_first_day_a_source_is_expected_at_its_mean_rate_after_an_hour_of_silence() -> None:
+    last_s = NOW_S - 3 * HOUR_S
+    young = history_of(steady_until(last_s, last_s - 5 * HOUR_S))
+    assert young.expected_events("gateway", last_s + HOUR_S - SLOT_S) is None
+    expected = young.expected_events("gateway", NOW_S)
+    assert expected == pytest.approx(18 * PER_SLOT, 0.05)
+    # Then the day before it is known, and in the end it is taken as removed.
+    removed = young.expected_events("gateway", last_s + 2 * DAY_S + HOUR_S)
+    assert removed == pytest.approx(0, abs=1)
+
+
+def test_a_source_that_sent_for_less_than_an_hour_or_never_is_not_expected() -> None:
+    tried = history_of(steady_until(NOW_S - 3 * HOUR_S, NOW_S - 4 * HOUR_S + SLOT_S))
+    assert tried.expected_events("gateway", NOW_S) is None
+    assert tried.expected_events("another", NOW_S) is None
+
+
+def test_sources_that_were_named_and_sent_nothing_are_never_seen() -> None:
+    pending = steady_until(NOW_S, NOW_S - HOUR_S)
+    for at_s in range(NOW_S - HOUR_S, NOW_S, 60):
+        pending.declare(("gateway", "batch"), at_s)
+    pending.declare(("removed",), NOW_S - 2 * HOUR_S)
+    history = history_of(pending)
+    assert history.never_seen(NOW_S) == ["batch"]
+    # Once in each slot, however often an intake reports.
+    assert history.total(SourceCount(DECLARED, "batch"), HOUR_S, NOW_S - 1) == 6
+    pending.declare(("batch",), NOW_S)
+    pending.add(sent("batch", 1), NOW_S)
+    assert history_of(pending).never_seen(NOW_S) == []
 
 
 def test_a_source_that_was_removed_is_no_longer_expected_after_two_days() -> None:
@@ -196,6 +222,25 @@ def shown(history: SourceHistory, now_s: float) -> object:
     }
 
 
+def test_slots_of_a_version_without_marks_are_read(
+    redis_server: RedisServer, redis_client: redis.Redis
+) -> None:
+    async def use(reader: SourceStore, intake: SourceStore) -> list[int]:
+        await intake.add(steady_until(NOW_S, NOW_S - DAY_S).take())
+        for day in (NOW_S // DAY_S, NOW_S // DAY_S - 1):
+            redis_client.delete(Keys("g", "t").source_changes(day))
+        what = SourceCount(EVENTS, "gateway")
+        before = (await reader.read(NOW_S)).total(what, DAY_S, NOW_S)
+        pending = PendingCounts()
+        pending.add(sent("gateway", 1), NOW_S)
+        await intake.add(pending.take())
+        return [before, (await reader.read(NOW_S)).total(what, DAY_S, NOW_S)]
+
+    before, after = stores(redis_server, use)
+    assert before > 100 * PER_SLOT
+    assert after == before + 1
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_reader_sees_what_a_new_reader_sees_however_late_counts_are_written(
     redis_server: RedisServer, redis_client: redis.Redis, seed: int
@@ -241,7 +286,8 @@ def test_only_slots_that_changed_are_read_again(
 
     redis_client.hgetall("any")
     first, idle, late = stores(redis_server, use)
-    assert first - idle == DAY_S // SLOT_S
+    # All kept slots, as those of a version without marks have none.
+    assert first - idle == KEEP_S // SLOT_S + 2
     assert late - idle == 2
     assert idle <= (KEEP_S + SLOT_S) // DAY_S + 2  # the marks of each day
 
