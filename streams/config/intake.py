@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 from streams.config.base import Section
 from streams.config.connections import Connections
 
+# As the Collector's kafkaexporter names them, and as the records of Confluent's serialisers are.
+SpanFormat = Literal["otlp_proto", "otlp_json"]
+Encoding = Literal["confluent_avro", "confluent_json", "confluent_protobuf"]
+
 
 class IntakeSource(Section):
     """A topic whose records become events."""
@@ -17,12 +21,15 @@ class IntakeSource(Section):
     format: str
     profile: str = "auto"  # of spans
     # of the records: `confluent_...` ones name a schema (schema-registry.md)
-    encoding: Literal["plain", "confluent_avro", "confluent_json", "confluent_protobuf"] = "plain"
+    encoding: Literal["plain"] | Encoding = "plain"
 
     @model_validator(mode="after")
     def _check_encoding(self) -> Self:
         # Spans are read from the payload itself.
-        wanted = {"otlp_proto": "confluent_protobuf", "otlp_json": "confluent_json"}
+        wanted: dict[str, Encoding] = {
+            "otlp_proto": "confluent_protobuf",
+            "otlp_json": "confluent_json",
+        }
         fitting = wanted.get(self.format)
         if fitting and self.encoding not in ("plain", fitting):
             raise ValueError(

@@ -20,6 +20,7 @@ from streams.intake.conversion import Converted, Converter, RejectedPart, conver
 from streams.intake.processing import Processed
 from streams.intake.span_conversion import is_profile
 from streams.intake.tokens import Sender
+from streams.sources.events import EVENTS
 from streams.sources.reading import shipped_mappings
 from streams.sources.sql_mapping import Record
 
@@ -66,6 +67,11 @@ class EventBodies:
         # A body that is sent again gives the same ids to events that have none.
         origin = hashlib.sha256(content).hexdigest()[:24]
         records = [Record(index, value) for index, value in enumerate(values)]
+        if name != EVENTS:
+            # NaN and half surrogate pairs, which cost a field, are bytes that are no text here.
+            records = [
+                Record(record.line, record.content.decode(errors="replace")) for record in records
+            ]
         return len(values), await self._converters[name].convert(records, origin)
 
     def answer(self, _content_type: str, processed: Processed) -> tuple[HTTPStatus, str, bytes]:

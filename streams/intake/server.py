@@ -25,11 +25,11 @@ from streams.intake.delivery import Delivery
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Origin, Processed, Processor
 from streams.intake.tokens import Sender, Tokens
+from streams.kafka.dead_letters import RECORDS_PER_REQUEST
 from streams.kafka.producer import now_ms
 
 _CHUNK_BYTES = 65_536
 _UNKNOWN_SENDER = "unknown"
-_MOST_RECORDS = 100_000  # of a request, by the limit of the setting
 _AGAIN = "send the request again"
 
 
@@ -210,7 +210,7 @@ class IntakeServer:
         """Return a topic and offsets of a request: path and sender, and the request's number."""
         self._requests += 1
         # Counted from the time of the start, so that a restart does not repeat the same offsets.
-        first = (self._started_ms + self._requests) * _MOST_RECORDS
+        first = (self._started_ms + self._requests) * RECORDS_PER_REQUEST
         offsets = range(first, first + max(1, records))
         return Origin(f"{bodies.path}:{sender.tenant}", 0, offsets, [now_ms()] * len(offsets))
 

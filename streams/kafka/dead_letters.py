@@ -6,6 +6,9 @@ Pure.
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
+# Of a dead letter that came over HTTP the offset is the number of its request times this, plus its
+# place in the request. The largest limit of `intake.max_records`.
+RECORDS_PER_REQUEST = 100_000
 _PREFIX = "tokenpulse."
 _NULL_VALUE = "null_value"  # present if the record had no value: a dead letter always has one
 

@@ -97,6 +97,19 @@ async def create_topics(settings: Settings, timeout_s: float = 15) -> list[Topic
     ]
 
 
+async def create_source_topics(settings: Settings, timeout_s: float = 15) -> None:
+    """Create the source topics of the intake that are not there, each with one partition.
+
+    Raises Unavailable as `create_topics` does.
+    """
+    kafka, names = settings.kafka, [source.topic for source in settings.intake.sources]
+    async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
+        there = set(await admin.list_topics())
+        missing = [NewTopic(name, 1, 1) for name in names if name not in there]
+        if missing:
+            await _create(admin, missing)
+
+
 def _new_topics(kafka: Kafka) -> list[NewTopic]:
     """Return the topics as they should be. Raises Unavailable if two have the same name."""
     names = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}

@@ -17,7 +17,7 @@ from streams.config.settings import Kafka
 from streams.events.fields import FIELDS, REASONS
 from streams.events.page import FIELD_COSTS
 from streams.events.parser import UNREADABLE
-from streams.kafka.dead_letters import DeadLetterHeaders
+from streams.kafka.dead_letters import RECORDS_PER_REQUEST, DeadLetterHeaders
 from streams.kafka.topic_reader import TopicReader
 from streams.query.instants import rfc3339_ms
 from streams.query.rejected_help import field_help, record_fix
@@ -37,7 +37,8 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class RejectedRecord:
     """A rejected record, or one that was counted without a field.
 
-    Topic, partition and offset are those of the event. `timestamp_ms`: Kafka's, of the event.
+    Topic, partition and offset are those of the event; one that came over HTTP has `index`, and no
+    offset. `timestamp_ms`: Kafka's, of the event.
     `rejected_at_ms`: when it was sent to the dead-letter topic; None for a counted record. `field`:
     the one that broke the rule; None if it was the record as a whole. `detail`: the rule, never the
     value. `cost`: what a counted record does not count for, None if the field was only marked.
@@ -55,6 +56,14 @@ class RejectedRecord:
     cost: str | None
     key: bytes | None
     value: bytes | None
+
+    @property
+    def index(self) -> int | None:
+        """The place of the record in its request over HTTP, from 0; None if it is of a topic.
+
+        Such a record has no offset: the stored one only tells the records of an intake apart.
+        """
+        return self.offset % RECORDS_PER_REQUEST if self.topic.startswith("/") else None
 
     def field_value(self) -> bytes | None:
         """Return the field's value as JSON, or the whole record; None if it is absent."""
@@ -75,6 +84,7 @@ class RejectedRecord:
             "topic": self.topic,
             "partition": self.partition,
             "offset": self.offset,
+            "index": self.index,
             "timestamp": rfc3339_ms(self.timestamp_ms),
             "rejected_at": None if rejected_at_ms is None else rfc3339_ms(rejected_at_ms),
             "reason": self.reason,

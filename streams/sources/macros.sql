@@ -124,7 +124,8 @@ CREATE MACRO error_outcome(e) AS CASE
     WHEN regexp_matches(e, '^[1-5]\d\d$') THEN status_outcome(try_cast(e AS INTEGER))
     -- 429 Too Many Requests
     WHEN regexp_matches(e, '^[45]\d\d\b') THEN status_outcome(left(e, 3)::INTEGER)
-    WHEN regexp_matches(e, '(?i)rate.?limit|too.?many.?requests|throttl|quota')
+    WHEN regexp_matches(e, '(?i)rate.?limit|too.?many.?requests|throttl|quota'
+                        || '|budget.?exceeded')
         THEN 'rate_limited'
     WHEN regexp_matches(e, '(?i)timeout|timed out|deadlineexceeded') THEN 'timeout'
     WHEN regexp_matches(e, '(?i)overloaded|service.?unavailable')
@@ -133,7 +134,7 @@ CREATE MACRO error_outcome(e) AS CASE
     WHEN regexp_matches(e, '(?i)streamerror|incompleteread|remoteprotocol') THEN 'stream_error'
     WHEN regexp_matches(e, '(?i)bad.?request|invalid.?request|authentication|permission.?denied'
                         || '|access.?denied|not.?found|unprocessable|content.?policy|validation'
-                        || '|context.?length|context.?window')
+                        || '|context.?length|context.?window|guardrail|blocked')
         THEN 'client_error'
     ELSE 'server_error'
 END;

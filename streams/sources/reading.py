@@ -1,6 +1,6 @@
 """Load a mapping, and read a file with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from streams.sources.declaration import SHIPPED, load_yaml
@@ -33,13 +33,17 @@ def load_mapping(name_or_path: str) -> SqlMapping:
 
 
 def read_rows(
-    path: Path, mapping: SqlMapping, base_ms: int | None = None
+    path: Path,
+    mapping: SqlMapping,
+    base_ms: int | None = None,
+    count_skipped: Callable[[int], None] | None = None,
 ) -> Iterator[Row | RowError]:
     """Yield every row of the file, in its order, as an event or as an error.
 
     A value that cannot be used costs its field, not the row, unless the row then has no id, no time
-    or no outcome. `base_ms` replaces the mapping's base for relative times. Raises UnreadableFile,
-    from the iterator, if the file cannot be read or lacks a mapped column.
+    or no outcome. `base_ms` replaces the mapping's base for relative times. `count_skipped` gets
+    the numbers of records for which the mapping has no row. Raises UnreadableFile, from the
+    iterator, if the file cannot be read or lacks a mapped column.
     """
     first: Record | None = None
     for records, errors in _batches(path, mapping):
@@ -48,6 +52,8 @@ def read_rows(
             first = first_usable(mapping, records, stem(path), base_ms)
         source = Source(stem(path), base_ms, first)
         batch = mapping.map(records, source)
+        if count_skipped is not None:
+            count_skipped(batch.skipped)
         rows: list[Row | RowError] = [*batch.rows, *batch.failures, *errors]
         yield from sorted(rows, key=lambda row: row.line)
 

@@ -69,6 +69,8 @@ def main() -> None:
     call("err500")
     call("err400")
     call("again", retries=1)
+    call("err503")  # a fallback of the application, to the next model
+    call("good")
     stream("cut")
     stream("good", chunks=1)
     if producer == "openllmetry":

@@ -28,6 +28,8 @@ CALLS: list[dict[str, Any]] = [
     {"model": "err500", "outcome": "server_error"},
     {"model": "err400", "outcome": "client_error"},
     {"model": "again", "outcome": "success"} | USAGE,  # one call with a retry of the SDK
+    {"model": "err503", "outcome": "overloaded"},  # and the model that it falls back to
+    GOOD | USAGE,
 ]
 CUT, LEFT = {"model": "cut", "outcome": "stream_error"}, GOOD | {"outcome": "cancelled"}
 CLAUDE = {

@@ -58,10 +58,10 @@ def rejected(
 
 
 def _lines(record: RejectedRecord, show_values: bool) -> Iterator[str]:
-    yield (
-        f"{record.topic}, partition {record.partition}, offset {record.offset}, "
-        f"{rfc3339_ms(record.timestamp_ms)}: {record.reason}"
-    )
+    place = f"partition {record.partition}, offset {record.offset}"
+    if record.index is not None:
+        place = f"record {record.index} of its request"
+    yield f"{record.topic}, {place}, {rfc3339_ms(record.timestamp_ms)}: {record.reason}"
     yield f"  rule   {record.detail}"
     value = record.field_value()
     if show_values and record.key is not None:

@@ -119,7 +119,8 @@ def replay(
 
 
 def _summary(outcome: Outcome) -> str:
-    parts = [f"{outcome.rows} rows: {outcome.counted} counted"]
+    rows = "1 row" if outcome.rows == 1 else f"{outcome.rows} rows"
+    parts = [f"{rows}: {outcome.counted} counted"]
     if outcome.duplicates:
         parts.append(f"{outcome.duplicates} duplicates")
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.refused.items()))
@@ -127,6 +128,8 @@ def _summary(outcome: Outcome) -> str:
     parts.append(f"{outcome.unmapped} could not be mapped")
     if outcome.left_out:
         parts.append(f"{outcome.left_out} fields left out")
+    if outcome.skipped:
+        parts.append(f"{outcome.skipped} records that are no requests left out")
     return ", ".join(parts)
 
 

@@ -67,28 +67,39 @@ class Replay:
     onto_state: bool = False
     question: Question = field(default_factory=Question)
 
-    def rows(self) -> Iterator[Row | EventLine | RowError]:
-        """Yield the rows of the file. Raises UnreadableFile."""
+    def rows(
+        self, count_skipped: Callable[[int], None] | None = None
+    ) -> Iterator[Row | EventLine | RowError]:
+        """Yield the rows of the file. Raises UnreadableFile.
+
+        `count_skipped` gets the numbers of records that the mapping leaves out.
+        """
         if self.mapping is None:
             return read_events(self.path)
-        return read_rows(self.path, self.mapping, self.base_ms)
+        return read_rows(self.path, self.mapping, self.base_ms, count_skipped)
 
 
 @dataclass(slots=True)
 class Outcome:
     """The result for the rows of a file. `refused`: records the worker rejected, by reason.
 
-    `left_out`: fields that could not be mapped, of rows that were sent without them.
+    `left_out`: fields that could not be mapped, of rows that were sent without them. `skipped`:
+    records that the mapping leaves out, as they are no requests; they are not among the rows.
     """
 
     rows: int = 0
     unmapped: int = 0
     left_out: int = 0
+    skipped: int = 0
     sent: int = 0
     counted: int = 0
     duplicates: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     report: dict[str, Any] | None = None
+
+    def count_skipped(self, records: int) -> None:
+        """Count records that the mapping leaves out."""
+        self.skipped += records
 
     @property
     def complete(self) -> bool:
@@ -238,7 +249,7 @@ async def _send(
     with tqdm(
         total=extent.rows, unit=" rows", disable=not sys.stderr.isatty(), file=sys.stderr
     ) as bar:
-        for row in replay.rows():
+        for row in replay.rows(outcome.count_skipped):
             outcome.rows += 1
             if isinstance(row, RowError):
                 bar.clear()

@@ -28,7 +28,7 @@ from pydantic import BaseModel, SecretStr
 
 from streams.config.settings import Exporter, Intake, Settings
 from streams.errors import Unavailable
-from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker, create_topics
+from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker, create_source_topics, create_topics
 from streams.store.server_check import check_redis
 from tokenpulse.local.embedded import (
     HOST,
@@ -216,6 +216,9 @@ class LocalStack:
         self.settings = self._complete_settings()
         # Before any client connects: this broker creates any topic that a client asks for.
         asyncio.run(create_topics(self.settings))
+        if self._with_intake and self.settings.intake.sources:
+            # Its broker begins empty, and no one else can create topics there before the intake.
+            asyncio.run(create_source_topics(self.settings))
         for number in range(1, self._workers + 1):
             supervisor.launch(self._command(f"worker-{number}", "worker"))
         servers = [

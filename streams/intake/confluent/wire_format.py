@@ -9,10 +9,12 @@ Newer serialisers may put the part before the payload into a header of the recor
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 from uuid import UUID
 
-AVRO, JSON, PROTOBUF = ENCODINGS = ("confluent_avro", "confluent_json", "confluent_protobuf")
+from streams.config.intake import Encoding
+
+AVRO, JSON, PROTOBUF = ENCODINGS = get_args(Encoding)
 SCHEMA_ID_HEADER = "__value_schema_id"
 _ID_MARK, _GUID_MARK = 0, 1
 _ID_END, _GUID_END = 5, 17

@@ -4,12 +4,14 @@ Pure. FORMATS are the encodings as the Collector's kafkaexporter names them.
 """
 
 from codecs import BOM_UTF8
+from typing import get_args
 
+from streams.config.intake import SpanFormat
 from streams.intake.otlp.decode_json import read_json
 from streams.intake.otlp.decode_proto import read_proto
 from streams.intake.otlp.spans import NotTraces, SpanGroup
 
-PROTO, JSON = FORMATS = ("otlp_proto", "otlp_json")
+PROTO, JSON = FORMATS = get_args(SpanFormat)
 PROTO_TYPES = frozenset({PROTO, "application/x-protobuf", "application/protobuf"})
 JSON_TYPES = frozenset({JSON, "application/json"})
 

@@ -44,6 +44,19 @@ def payload(**changes: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("text", ["NaN", "Infinity", '"cut \\ud83d"'])
+def test_a_value_that_is_no_json_costs_itself(intake: IntakeOnBroker, text: str) -> None:
+    body = json.dumps([payload(response_cost="COST"), payload(litellm_call_id="call-2")])
+
+    async def use(client: ClientSession, _: Settings) -> dict[str, Any]:
+        content = body.replace('"COST"', text).encode()
+        headers = {"Content-Type": "application/json"}
+        async with client.post("/v1/events", data=content, headers=headers) as response:
+            return dict(await response.json())
+
+    assert intake.run(use) == {"accepted": 2, "rejected": 0}
+
+
 def test_payloads_are_recognised_and_their_prompts_go_nowhere(intake: IntakeOnBroker) -> None:
     broken = payload(litellm_call_id="call-2", endTime=SECRET, startTime=SECRET)
 

@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 
 from streams.config.settings import Settings
 from streams.intake.delivery import Delivery
-from streams.kafka.dead_letters import DeadLetterHeaders
+from streams.kafka.dead_letters import RECORDS_PER_REQUEST, DeadLetterHeaders
 from tests.support.event_samples import EVENT
 from tests.support.intake_on_broker import IntakeOnBroker
 
@@ -217,6 +217,8 @@ def test_a_rejected_record_is_answered_with_its_fix_and_becomes_a_dead_letter(
     assert {(origin.topic, origin.reason) for origin in origins} == {
         ("/v1/events:anonymous", "bad_type")
     }
+    # Their places in the two requests.
+    assert {origin.offset % RECORDS_PER_REQUEST for origin in origins} == {0, 1}
     assert len({origin.offset for origin in origins}) == 2
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from streams.events.faults import FAULTS
+from streams.kafka.dead_letters import RECORDS_PER_REQUEST
 from streams.query.instants import rfc3339_ms
 from streams.query.rejected import EXCERPT, RejectedRecord, describe, excerpt
 from streams.query.rejected_help import INCONSISTENT, field_help, record_fix
@@ -67,3 +68,10 @@ def test_each_field_has_the_meaning_and_the_fix_that_apply_to_it() -> None:
     assert record_fix("outcome", "out_of_range") == "send one of these words, in small letters"
     assert "milliseconds" in record_fix("ended_at", "out_of_range")
     assert record_fix(None, "of a later version") == "see docs/events.md"
+
+
+def test_a_record_that_came_over_http_has_a_place_in_its_request_and_no_offset() -> None:
+    rest = (0, 0, "bad_type", None, "ended_at: wrong", "send a time", None, None, None)
+    number = 1_795_168_802_123 * RECORDS_PER_REQUEST + 3
+    assert RejectedRecord("/v1/events:gateway", 0, number, *rest).index == 3
+    assert RejectedRecord("inference.requests", 0, number, *rest).index is None

@@ -108,6 +108,8 @@ def test_outcomes_of_statuses_are_those_of_the_contract() -> None:
         ("asyncio.CancelledError", "cancelled"),
         ("Error code: 429 - slow down", "rate_limited"),
         ("context_length_exceeded: 8192 tokens", "client_error"),
+        ("GuardrailRaisedException", "client_error"),
+        ("BudgetExceededError", "rate_limited"),
         ("504", "timeout"),
         ("strange", "server_error"),
     ],

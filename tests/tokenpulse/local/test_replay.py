@@ -226,7 +226,7 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
     assert refused.exit_code == 2
     assert "have counted 7 other records, which the report would include; " in refused.stderr
     assert again.exit_code == 1
-    assert again.stdout.startswith("1 rows: 0 counted, 1 duplicates, 0 rejected, 0 could not be")
+    assert again.stdout.startswith("1 row: 0 counted, 1 duplicates, 0 rejected, 0 could not be")
     assert again.stderr.splitlines() == [MOVED_AGAIN, "tokenpulse: no row was counted"]
     [records] = broker.read(settings.kafka.topic, 8).values()
     assert [record.key for record in records[:6]] == [
@@ -361,3 +361,23 @@ def test_a_file_that_has_no_events_is_refused_with_the_mapping_that_fits(tmp_pat
         done = run("replay", file)
         assert_one_line(done, f"{file}: its rows are no events (docs/events.md), which are ")
         assert done.stderr.endswith(f"; {advice}\n")
+
+
+def test_records_that_are_no_requests_are_counted_apart(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    def entry(number: int, ai: object) -> dict[str, object]:
+        times = {"started_at": 1_795_168_800_000 + number, "latencies": {"request": 5}}
+        return {**times, "request": {"id": f"k{number}"}, "response": {"status": 200}, "ai": ai}
+
+    file = tmp_path / "kong.log"
+    entries = [entry(1, {"proxy": {"usage": {}}}), entry(2, None), entry(3, None)]
+    file.write_text("".join(json.dumps(one) + "\n" for one in entries))
+    settings = worker_settings(broker, redis_server.url)
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = run("replay", file, "--mapping", "kong", settings=settings)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(
+        "1 row: 1 counted, 0 rejected, 0 could not be mapped, "
+        "2 records that are no requests left out\n"
+    )
