@@ -105,7 +105,7 @@ def _alerts() -> Iterator[Alert]:
 
 
 def _stuck(by: tuple[str, ...]) -> str:
-    """Return PromQL for intakes whose requests are answered with 503, and that deliver nothing."""
+    """Return PromQL for intakes whose requests are answered with 503, and that deliver no event."""
     unavailable = sum_of(f"increase({_UNAVAILABLE}[2m])", by)
     confirmed = sum_of(f"increase({EVENTS_TOTAL}[1m])", by)
     return (
@@ -124,7 +124,7 @@ def _brokers_are_silent() -> str:
 
 
 def _without_intake() -> str:
-    """Return the clause that keeps exporters whose intakes are down, or deliver nothing."""
+    """Return the clause that keeps exporters whose intakes are down, or deliver no event."""
     jobs = aggregate("count", catalogue_health.EXPORTER_REFRESHED.name, INSTALLATION)
     return (
         f"and on (cluster) ({sum_of(_UP, _CLUSTER)} == 0 or ({_stuck(_CLUSTER)}))"

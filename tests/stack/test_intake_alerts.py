@@ -60,7 +60,7 @@ def sending(url: str) -> Iterator[None]:
         thread.join()
 
 
-def confirmed(prometheus_url: str) -> bool:
+def delivers_events(prometheus_url: str) -> bool:
     """Return whether Prometheus has seen that events were delivered."""
     query = "query?query=sum(increase(tokenpulse_intake_events_total[1m]))>0"
     with urllib.request.urlopen(f"{prometheus_url}/{query}", timeout=5) as answer:
@@ -81,7 +81,7 @@ def test_an_intake_pages_if_kafka_takes_no_event_and_if_it_is_down(tmp_path: Pat
             sending(intake.url),
             prometheus(tmp_path, RULES, {"tokenpulse-intake": intake.url}, manager.url) as url,
         ):
-            wait_until(lambda: confirmed(url), "events are delivered", 120)
+            wait_until(lambda: delivers_events(url), "events are delivered", 120)
             assert not pages.about(INTAKE)
             local.stop()
             pages.expect(STUCK)

@@ -14,12 +14,12 @@ def running(*values: str, job: str = JOB) -> dict[str, str]:
     }
 
 
-def sent(failed: str, confirmed: str, job: str = JOB) -> dict[str, str]:
+def answers(failed: str, confirmed: str, job: str = JOB) -> dict[str, str]:
     """Return answers 503 and 200, and events that Kafka confirmed."""
-    answers = "tokenpulse_intake_answers_total"
+    name = "tokenpulse_intake_answers_total"
     return {
-        named(answers, job=job, source="gateway", code="503"): failed,
-        named(answers, job=job, source="gateway", code="200"): confirmed,
+        named(name, job=job, source="gateway", code="503"): failed,
+        named(name, job=job, source="gateway", code="200"): confirmed,
         named("tokenpulse_intake_events_total", job=job, source="gateway"): confirmed,
     }
 
@@ -67,13 +67,13 @@ def some_running() -> list[Case]:
 
 
 def stuck() -> list[Case]:
-    nothing = sent(RISES, FLAT)
+    nothing = answers(RISES, FLAT)
     return [
         Case("all is answered with 503", True, nothing),
         Case("and no event was ever confirmed", True, dict([*nothing.items()][:1])),
-        Case("some events are confirmed", False, sent(RISES, RISES)),
-        Case("all is well", False, sent(FLAT, RISES)),
-        Case("no request, no event", False, sent(FLAT, FLAT)),
+        Case("some events are confirmed", False, answers(RISES, RISES)),
+        Case("all is well", False, answers(FLAT, RISES)),
+        Case("no request, no event", False, answers(FLAT, FLAT)),
         Case("workers get answers of Kafka", True, nothing | broker(3, 3)),
         Case("Kafka answers one of two workers", True, nothing | broker(40, 3)),
         Case("Kafka is down: DataStale pages", False, nothing | broker(40, 40)),
@@ -82,17 +82,17 @@ def stuck() -> list[Case]:
             True,
             nothing | broker(40) | broker(3, job="other"),
         ),
-        Case("recovering", False, sent(f"0+20x{STEPS - 6} _x6", f"20+0x{STEPS - 6} 40+20x5")),
+        Case("recovering", False, answers(f"0+20x{STEPS - 6} _x6", f"20+0x{STEPS - 6} 40+20x5")),
         Case("missing data", False, {}),
     ]
 
 
 def answered_503() -> list[Case]:
     return [
-        Case("one in fifty", True, sent(RISES, f"0+980x{STEPS}")),
-        Case("one in a thousand", False, sent(RISES, f"0+19980x{STEPS}")),
-        Case("less than ten", False, sent(then(0, 5), FLAT)),
-        Case("recovering", False, sent(then(0, 900), RISES)),
+        Case("one in fifty", True, answers(RISES, f"0+980x{STEPS}")),
+        Case("one in a thousand", False, answers(RISES, f"0+19980x{STEPS}")),
+        Case("less than ten", False, answers(then(0, 5), FLAT)),
+        Case("recovering", False, answers(then(0, 900), RISES)),
         Case("missing data", False, {}),
     ]
 
@@ -122,12 +122,12 @@ def intake_explains(rule: Labels) -> list[Case]:
             series[named("tokenpulse_exporter_refreshed_timestamp_seconds", job=job)] = NOW
         return series
 
-    down, well = running(held(0)), running(held(1)) | sent(FLAT, RISES)
+    down, well = running(held(0)), running(held(1)) | answers(FLAT, RISES)
     return [
         Case("it is down, and sent all", True, seen(1_000) | down),
         Case("it is down, and sent half", True, seen(500) | down),
         Case("it is down, and sent less", not of_intake, seen(499) | down),
-        Case("Kafka confirms nothing", True, seen(900) | running(held(1)) | sent(RISES, FLAT)),
+        Case("Kafka confirms nothing", True, seen(900) | running(held(1)) | answers(RISES, FLAT)),
         Case("it delivers", False, seen(1_000) | well),
         Case("one of two is down", False, seen(1_000) | running(held(0), held(1))),
         Case("it may be that of another Tokenpulse", False, seen(1_000, "a", "b") | down),

@@ -44,6 +44,7 @@ SEEDS = {
     205: "TokenpulseTtftHigh",
     300: "TokenpulseCustomerSilent",
     437: "TokenpulseSourceUsageMissing",
+    600: "TokenpulseOutage",
 }
 LABELS_OF = {spec.name: spec.labels for spec in SPECS} | {"up": ("job", "instance")}
 
