@@ -117,7 +117,7 @@ def partitions_set_watermark(ctx: click.Context, partition: int, to_s: int, reas
 
 @click.group()
 def state() -> None:
-    """Check the stored state for damage, and repair it (docs/reliability.md)."""
+    """Check the stored state for damage, and repair it."""
 
 
 @state.command("check")

@@ -10,11 +10,14 @@ from collections.abc import (
 )
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from streams.checksums import checksum, seal_array
 from streams.config.settings import Kafka
+from streams.state.snapshot import encode_meta
 from streams.store.archive import (
     HEAD,
     LOOK_BYTES,
@@ -164,8 +167,11 @@ def test_values_larger_than_a_record_and_a_state_larger_than_a_look_come_back(
     dice = random.Random(1)  # noise, which compression does not make smaller
     for name in shelf.fields:
         if name.startswith("s:"):
-            shelf.fields[name] = dice.randbytes(300_000)
-    shelf.fields["totals"] = dice.randbytes(2 * PART_BYTES + 1)
+            noise = msgspec.msgpack.encode([dice.randbytes(300_000)])
+            shelf.fields[name] = seal_array(name, noise)
+    totals = shelf.fields["totals"] = dice.randbytes(2 * PART_BYTES + 1)
+    checksums = {**shelf.meta.checksums, "totals": checksum("totals", totals)}
+    shelf.fields["meta"] = encode_meta(msgspec.structs.replace(shelf.meta, checksums=checksums))
     assert sum(map(len, shelf.fields.values())) > 2 * LOOK_BYTES
     asyncio.run(KafkaArchive(kafka).write(7, "me", holder(shelf)))
     found = archived(kafka)
