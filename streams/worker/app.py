@@ -45,6 +45,8 @@ LOADING_DEADLINE_S = 80.0
 ENDING_DEADLINE_S = 25.0
 # If no more can be saved, as Kafka or Redis is away: the libraries would wait for them.
 HOPELESS_DEADLINE_S = 1.0
+# For the last try to save, if the store did not answer before.
+LAST_TRY_DEADLINE_S = 2.5
 # Maintenance windows and deliveries cannot be rebuilt from the log: at most this much is lost.
 HASHES_INTERVAL_S = 60.0
 FIRST_PARTITION = 0
@@ -274,8 +276,11 @@ def _install_life_cycle(
 
     @app.on_before_shutdown.connect  # type: ignore[arg-type]
     async def write_all(app: Any, *_: Any, **__: Any) -> None:
-        watchdog.expect_end(ENDING_DEADLINE_S)
-        if not await worker.revoke(ending=True):  # bounded by itself
+        # The limit is for the last try too: a library may hold the loop while its server is away.
+        watchdog.expect_end(ENDING_DEADLINE_S if worker.store_answers else LAST_TRY_DEADLINE_S)
+        if await worker.revoke(ending=True):  # bounded by itself
+            watchdog.expect_end(ENDING_DEADLINE_S)
+        else:
             watchdog.expect_end(HOPELESS_DEADLINE_S)
         await listener.stop()
 

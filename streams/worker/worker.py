@@ -143,7 +143,7 @@ class StreamWorker:
         memory_bytes = self._settings.resident_max_mb * 1_000_000
         is_written = True
         try:
-            is_last_try = ending and not self._store_answers
+            is_last_try = ending and not self.store_answers
             async with asyncio.timeout(LAST_TRY_S if is_last_try else REVOKE_DEADLINE_S):
                 await asyncio.gather(
                     *(worker.flush(memory_bytes, last=True) for worker in released)
@@ -157,10 +157,11 @@ class StreamWorker:
             }
         silence_s = self._consumer.broker_silence_s()
         broker_answers = silence_s is not None and silence_s < BROKER_AWAY_S
-        return is_written and self._store_answers and broker_answers
+        return is_written and self.store_answers and broker_answers
 
     @property
-    def _store_answers(self) -> bool:
+    def store_answers(self) -> bool:
+        """Return whether the store answered the last checkpoint and the last heartbeat."""
         # Without events no checkpoint is due, and only heartbeats show it.
         return self._supervision.answers and self._heartbeat_answered
 
