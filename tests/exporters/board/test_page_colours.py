@@ -83,6 +83,7 @@ def test_the_banner_has_the_colour_of_what_the_data_is_like() -> None:
 
     assert phases(WELL) == [[], []]
     catching = fresh(catching_up=True, state="breached")
+    assert "<dd>not read yet</dd>" in fragments(LiveState(catching, None, 1.0))["status"]
     assert phases(catching) == [["catching"], ["catching"]]
     # Numbers of a part of the traffic do not change the state of the service.
     assert phases(fresh(complete=False)) == [[], ["partial"]]
