@@ -7,6 +7,7 @@ In the end the state is that of a recount, or the archived one bit for bit.
 import asyncio
 import re
 import time
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,7 @@ def test_a_redis_lost_whole_gets_back_what_neither_log_nor_state_can_rebuild(
     prefix = Keys(settings.kafka.group, settings.kafka.topic).prefix
     window = Maintenance("w-1", 1_764_288_000, 1_764_291_600, "ann", "upgrade", 1_764_280_000)
     closed = ClosedPeriod(29_000_000, 29_001_440, Fraction(1_439, 2), 1_440, 1_764_280_000, ())
-    minutes, opened = bytes(range(256)), incident("investigating")
+    minutes, opened = zlib.compress(bytes(range(256))), incident("investigating")
 
     async def write() -> None:
         client = connected(settings.redis)
