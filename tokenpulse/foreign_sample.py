@@ -1,6 +1,6 @@
 """Why no shipped source reads a file, for `tokenpulse try`: forms that are near to one that does.
 
-Pure. Each explanation is one line: what the file is, and the fix.
+Pure. Each explanation is one line: the kind of the file, and the fix.
 """
 
 import re

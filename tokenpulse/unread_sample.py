@@ -1,4 +1,4 @@
-"""Files that no source reads as they are, for `tokenpulse try`: what is inside, or why not."""
+"""Files that no source reads as they are, for `tokenpulse try`: their content, or the reason."""
 
 from dataclasses import replace
 from itertools import islice
@@ -25,7 +25,7 @@ def check_bytes(path: Path) -> None:
 
 
 def inner_guesses(path: Path) -> list[Guess]:
-    """Return what reads the records inside of the file's records, the best guess first.
+    """Return the mappings that read the records inside of the file's records, the best guess first.
 
     Raises UnreadableFile.
     """
@@ -69,7 +69,7 @@ def _head(path: Path) -> bytes:
 
 
 def _raw_records(path: Path) -> list[Record]:
-    """Return the first JSON values of a file, or its lines if they begin with something else."""
+    """Return the first JSON values of a file, or its lines if they begin with another text."""
     if _head(path)[:1] in (b"{", b"["):
         sample = islice(read_records(path, FileOptions()), ROWS)
         return [record for record in sample if isinstance(record, Record)]

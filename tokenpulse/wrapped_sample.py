@@ -1,4 +1,4 @@
-"""Records inside of other records: how to take them out, for `tokenpulse try`.
+"""Records inside of further records: how to take them out, for `tokenpulse try`.
 
 Pure. Log shippers, consoles of Kafka and cloud consoles put the record of a producer into a record
 of their own, as JSON text in a member, in a list, or behind a time.
@@ -27,7 +27,7 @@ _PRINT_REST_OF_LINES = "sed 's/^[^{]*//' {file}"
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """Records that are inside of others. `extraction`: a command that prints them, of `{file}`."""
+    """Records inside of another record. `extraction`: a command that prints them, of `{file}`."""
 
     extraction: str
     records: list[Record]
@@ -105,7 +105,7 @@ def _steps(path: str) -> list[str]:
 
 
 def _at(value: Any, steps: Sequence[str]) -> Iterator[str]:
-    """Yield what is at the end of the steps, as JSON; nothing where the way does not exist."""
+    """Yield the values at the end of the steps, as JSON; none if the way does not exist."""
     if not steps or steps[0] in ("fromjson", "@base64d"):
         text = value
         if steps and isinstance(value, str):

@@ -1,8 +1,8 @@
-"""Rules about the intake: whether it runs, and whether Kafka takes what it was sent.
+"""Rules about the intake: whether it runs, and whether Kafka takes its events.
 
-Pure. They read the scrape of the intake's own page, as the exporter sees only what was delivered.
-The scrape job of the intake is another one than the exporters'. So what compares both does so by
-`cluster`, and only if all exporters of the cluster are of one job: else it may be the intake of
+Pure. They read the scrape of the intake's own page, as the exporter sees delivered events only.
+The scrape job of the intake is another one than the exporters'. So rules that compare both do so
+by `cluster`, and only if all exporters of the cluster are of one job: else it may be the intake of
 another Tokenpulse.
 """
 

@@ -12,8 +12,8 @@ serves most of eu, eu is. So an alert holds only if no other place explains its 
 Three or more places that are down, with most requests of the fleet, are an outage of the fleet: it
 holds as soon as they are down, so that it silences them in time.
 
-What an expression cannot see, Alertmanager's inhibition does (docs/alerting.md): the outage of a
-place silences those of the smaller places inside it.
+An expression cannot see the rest, so Alertmanager's inhibition does it (docs/alerting.md): the
+outage of a place silences those of the smaller places inside it.
 """
 
 from collections.abc import Callable, Iterable

@@ -254,7 +254,7 @@ def charts(
 ) -> tuple[Chart, ...]:
     """Return the charts of a place; those of latencies not for customers, as they have none.
 
-    `first`: the key of the chart that comes before all others.
+    `first`: the key of the chart that comes first.
     """
     steps = history.steps
     measured = [step.measured for step in steps]

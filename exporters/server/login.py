@@ -1,8 +1,9 @@
-"""Checks logins, and slows down those who guess passwords.
+"""Checks logins, and slows down guesses of passwords.
 
 A wrong password costs its client (an address) a growing wait before the answer, and a client has
 only a few such waits at a time. A password that was right once passes without any of this, so that
-neither Prometheus nor a reader of the board waits for guesses of others, even at the same address.
+neither Prometheus nor a reader of the board waits for the guesses of another client, even at the
+same address.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ class Guard:
     async def admits(self, authorization: str | None, client: str = "") -> bool:
         """Return whether an Authorization header has a user's name and password.
 
-        `client`: who sends it. Raises TooManyGuesses.
+        `client`: its address. Raises TooManyGuesses.
         """
         login = _login(authorization or "")
         if login is None:

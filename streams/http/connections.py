@@ -2,8 +2,8 @@
 
 A connection waits for its client while headers, a body or the taking of an answer are missing. Each
 of these has a time limit. At a limit of number a new connection takes the place of the one that
-has waited longest, of the client with the most: so neither idle nor slow clients can keep others
-out, and a connection on whose request this process works is never closed.
+has waited longest, of the client with the most: so neither idle nor slow clients can keep new
+ones out, and a connection on whose request this process works is never closed.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Leng
 
 
 class Wait(NamedTuple):
-    """What a connection waits for, since when, and how long it may."""
+    """The wait of a connection: for a request or its end, since when, and how long it may."""
 
     what: str
     since_s: float  # monotonic
@@ -129,7 +129,7 @@ class ConnectionPool:
 
 
 class Connection(web.RequestHandler):
-    """One connection: what it waits for, and its end."""
+    """One connection: its present wait, and its end."""
 
     def __init__(
         self, pool: ConnectionPool, server: web.Server, client: str, auto_decompress: bool
@@ -156,7 +156,7 @@ class Connection(web.RequestHandler):
         return self._wire is not None
 
     def wait(self) -> Wait | None:
-        """Return what the connection waits for; None while this process works on its request."""
+        """Return the wait of the connection; None while this process works on its request."""
         limits = self._pool.limits
         if self.writing_paused:
             return Wait("for its client to read", self._paused_since_s, limits.send_timeout_s)
@@ -187,7 +187,7 @@ class Connection(web.RequestHandler):
         self._wire.close()
 
     def abort(self) -> None:
-        """Close the connection now, without sending what is left."""
+        """Close the connection now, without sending the rest."""
         self._pool.remove(self)
         if self._wire is not None:
             self._wire.abort()

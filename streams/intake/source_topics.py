@@ -6,7 +6,8 @@ makes the same request ids, which workers recognise.
 
     batch -> is it the next one? -> events -> delivery -> position, committed once a second
 
-A partition whose records wait for their schema is paused, and the others are read meanwhile.
+A partition whose records wait for their schema is paused, and the remaining ones are read
+meanwhile.
 """
 
 import asyncio
@@ -170,7 +171,7 @@ class SourceTopics:
     ) -> None:
         """Pause a partition until the schemas of its next batch are there.
 
-        Without them the records cannot be judged, and the other partitions need not wait.
+        Without them the records cannot be judged, and no other partition has to wait.
         """
         position.waits = True
         self.app.consumer.pause_partitions({tp})

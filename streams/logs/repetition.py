@@ -1,7 +1,7 @@
 """Counts log messages that repeat, and sums them up once a minute.
 
 With Kafka and Redis away, a worker and its libraries say the same few things many times a second.
-The first ALLOWED lines of a message in a minute are written, the others counted:
+The first ALLOWED lines of a message in a minute are written, the rest are counted:
 
     trying again, trying again, ... 10 times
     ... 60 s later: trying again (repeated 713 times in the last 60 s)
@@ -41,9 +41,9 @@ class _Interval:
 
 
 class RepetitionHandler(logging.Handler):
-    """Passes records on to another handler, without those that only repeat others.
+    """Passes records on to another handler, without repetitions.
 
-    `flush` writes the sums of what was counted so far, so that no line is missing when the process
+    `flush` writes the sums counted so far, so that no line is missing when the process
     ends. A critical record is always written.
     """
 

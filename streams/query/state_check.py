@@ -1,4 +1,4 @@
-"""Checks every stored field of all partitions, and finds what could rebuild a damaged one."""
+"""Checks every stored field of all partitions, and finds the source to rebuild a damaged one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -38,8 +38,8 @@ _LIMITS = EventLimits(max_event_bytes=262_144, future_tolerance_ms=2**60, horizo
 class Guess:
     """The first rows of a file, read in one way.
 
-    `name`: what `--mapping` and `intake.sources` call it. `skipped`: records without an event.
-    `extraction`: the command that prints the records of the file, if they are inside of others.
+    `name`: as in `--mapping` and `intake.sources`. `skipped`: records without an event.
+    `extraction`: the command that prints the records of the file, if other records hold them.
     `reasons`: why records are left out, one line each, if the source says so. `text_lines`: of the
     failures, lines that are not meant as records.
     """
@@ -127,7 +127,7 @@ def guesses(path: Path, names: Iterable[str] | None = None) -> list[Guess]:
 
 
 def guesses_of(records: Sequence[Record], path: Path) -> list[Guess]:
-    """Return what fits these records, from a file of that path, as `guesses` does."""
+    """Return the mappings that fit these records, from a file of that path, as `guesses` does."""
     tried = (read_with(_shipped(name), list(records), path) for name in shipped_mappings())
     return sorted((guess for guess in tried if guess.fits), key=_knowledge, reverse=True)
 

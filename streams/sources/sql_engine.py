@@ -86,7 +86,7 @@ class SqlEngine:
         return len(statements) == 1 and statements[0].type == duckdb.StatementType.SELECT
 
     def forbidden(self, sql: str) -> str | None:
-        """Return what a SELECT may not call, with the reason; None if there is nothing."""
+        """Return why a SELECT is refused, with the forbidden function; None if it is not."""
         [[text]] = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
         for node, in_from in _nodes(json.loads(text)):
             name = str(node.get("function_name", "")).lower()

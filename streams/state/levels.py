@@ -30,7 +30,7 @@ def to_evict(
     """Return the slices to drop so that the rest fits into a budget; none that is `unwritten`.
 
     `sizes`: in bytes, the least recently used first. Slices that are part of a coarser one go
-    before the others.
+    first of all.
     """
     total, evicted = sum(sizes.values()), []
     for of in sorted(sizes, key=lambda slice_id: awaits_merging(slice_id, merged_until_s)):

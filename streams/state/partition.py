@@ -359,7 +359,7 @@ class PartitionState:
         self._sent = None
 
     def repair(self, restored: Mapping[SliceId, bytes], lost: Sequence[SliceId] = ()) -> None:
-        """Write slices again, and all other fields; give up `lost`, whose time gets a gap."""
+        """Write slices again, and all remaining fields; give up `lost`, whose time gets a gap."""
         self.provide(restored)
         self._dirty.update(restored)
         for slice_id in lost:

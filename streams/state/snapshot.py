@@ -3,8 +3,8 @@
 Pure. One partition's fields: `meta`, `index` (which slices there are), `totals` (counts since
 ever), `series:N` and `cubes:N` (the names that the numbers in slices stand for), and one a slice.
 
-Every field has a checksum: a slice and the meta their own, all others in the meta. Fields that a
-program of before checksums wrote have none, and are read without the check.
+Every field has a checksum: a slice and the meta their own, the remaining ones in the meta. Fields
+that a program of before checksums wrote have none, and are read without the check.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
-"""From what a damaged state can be rebuilt without loss: the archive, or the log.
+"""The sources from which a damaged state can be rebuilt without loss: the archive, or the log.
 
-Pure. Workers repair by these rules, and `tokenpulse state check` shows what they will do.
+Pure. Workers repair by these rules, and `tokenpulse state check` shows their next step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from streams.store.stored import check_state, required
 
 
 class Source(StrEnum):
-    """What rebuilds a damaged state, best first."""
+    """A source that rebuilds a damaged state, best first."""
 
     SLICES = "slices"  # the archive has the same version of each damaged slice
     ARCHIVE = "archive"  # the archive has an earlier state, and the log all records since
@@ -56,7 +56,7 @@ class DamagedState:
             return None
 
     def source(self, archived: Archived | None, log_start: int) -> Source | None:
-        """Return from what the state can be rebuilt; None if counts would be lost.
+        """Return the source from which the state can be rebuilt; None if counts would be lost.
 
         `archived`: the newest archived state, if there is one. `log_start`: the first offset that
         Kafka has.

@@ -67,9 +67,9 @@ class FieldCheck:
         self._unchecked: list[str] = []
 
     async def check_next(self, count: int) -> int:
-        """Check the fields of the last checkpoint, and the next `count` others.
+        """Check the fields of the last checkpoint, and `count` further ones.
 
-        Return the stored offset. Raises DamagedError, and what `look` raises.
+        Return the stored offset. Raises DamagedError, and the errors of `look`.
         """
         names, self._unchecked = self._unchecked[:count], self._unchecked[count:]
         fields = await self._look(["offset", *HEAD, *names])

@@ -1,4 +1,4 @@
-"""What is read from a batch before it is counted: its events, their request ids, the keys.
+"""The facts of a batch that are read before it is counted: its events, their request ids, the keys.
 
 The same request id in two partitions counts twice; the key of a record decides its partition.
 """

@@ -361,7 +361,7 @@ class PartitionWorker:
         self._consumed_at = min(time.monotonic(), self._consumed_at + blocked_s)
 
     async def check_stored_offset(self) -> None:
-        """Check every `CHECK_S` the stored offset, and in turn all other stored fields.
+        """Check every `CHECK_S` the stored offset, and in turn all remaining stored fields.
 
         Without new records no checkpoint would show that the store went back or is damaged. Raises
         Lost, DamagedError.

@@ -4,7 +4,7 @@ If the store has no state but Kafka has a committed offset, there was a state an
 then restored as of the last time it was archived, and all later records are counted again from the
 log; without an archive, all records that Kafka still has.
 
-A state with damaged fields is repaired with nothing lost, by the first of these that can:
+A state with damaged fields is repaired without loss, by the first of these that can:
 
 1. damaged slices alone: from the archive, if it has the same version of each
 2. the whole state from the archive, and the records since from the log
@@ -117,7 +117,7 @@ class Loader:
     ) -> Loaded:
         """Claim a partition and load its state; `committed` is its offset in Kafka, 0 if none.
 
-        `damage`: what was found damaged; all slices are then checked. `accept_loss`: whether an
+        `damage`: the fields found damaged; all slices are then checked. `accept_loss`: whether an
         operator accepts that the repair loses counts.
 
         Raises StoreError if the store does not answer, Lost if another worker claims it.
@@ -167,7 +167,7 @@ class Loader:
         return archived
 
     async def _restore(self, claim: Claimed, archived: Archived, times: int = 0) -> Claimed:
-        """Write an archived state to the store, in place of what is there.
+        """Write an archived state to the store, in place of the present one.
 
         `times`: how often the state before it had been rebuilt, if that is known.
         """

@@ -124,7 +124,7 @@ def state() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def state_check(ctx: click.Context, as_json: bool) -> None:
-    """Check every stored field of all partitions, and say what can rebuild a damaged one.
+    """Check every stored field of all partitions, and name the source to rebuild a damaged one.
 
     Exit status 0 if all are whole, 1 if one is damaged, 2 if Redis or Kafka does not answer.
     """

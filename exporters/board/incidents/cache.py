@@ -112,7 +112,7 @@ def early_cache_failures(
     """Yield the places that lost much of their usual cached tokens in the last minute.
 
     Those that an incident of `alerted` names already, for an alert about the cache, are left out.
-    So are those that lost nothing but what a flood explains, whose input was never cached.
+    So are those whose whole loss a flood explains, whose input was never cached.
     """
     about_cache = [incident for incident in alerted if incident.alert == CACHE_LOW]
     for place, incident in _cache_failures(reading, groups, statuses, flooding):

@@ -3,7 +3,7 @@
 Pure. The share that each customer has of all requests is compared with that of the last day:
 
     last day       customer a  2 %    others 98 %
-    last minute    customer a 40 %    others 60 %    33 times as many beside those of all others
+    last minute    customer a 40 %    others 60 %    33 times as many beside those of the rest
 """
 
 from collections.abc import Iterator, Sequence

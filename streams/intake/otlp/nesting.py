@@ -26,7 +26,7 @@ class OuterSpans:
         self._newer_older: tuple[set[str], set[str]] = set(), set()
 
     def find(self, requests: Mapping[str, Span], groups: Iterable[SpanGroup]) -> set[str]:
-        """Return the ids of those requests of a record that are around others.
+        """Return the ids of the requests of a record that have another request inside.
 
         `requests`: by id. `groups`: all spans of the record, as those between two requests tell
         that one is inside of the other.
