@@ -46,16 +46,16 @@ def unwrap(records: Sequence[Record], is_list: bool = False) -> Iterator[Wrapped
         lines = [(_PREFIX.match(text), text) for text in texts]
         cut = [text[prefix.end() :] for prefix, text in lines if prefix is not None]
         if len(cut) > len(texts) / 2:
-            yield Wrapped(_PRINT_REST_OF_LINES, _numbered(cut))
+            yield Wrapped(_PRINT_REST_OF_LINES, _number_lines(cut))
         return
     start = ".[] | " if is_list and isinstance(first, dict) else ""
     for path in islice(_paths(first, ""), _MOST_WAYS):
         inner = [text for record in texts for text in _at(_decode(record), _steps(path))]
         if inner:
-            yield Wrapped(f"jq -c '{start}{path}' {{file}}", _numbered(inner))
+            yield Wrapped(f"jq -c '{start}{path}' {{file}}", _number_lines(inner))
 
 
-def _numbered(texts: Sequence[str]) -> list[Record]:
+def _number_lines(texts: Sequence[str]) -> list[Record]:
     return [Record(line, text).numbered(line) for line, text in enumerate(texts, 1)]
 
 

@@ -218,7 +218,7 @@ class Connection(web.RequestHandler):
 
 
 @asynccontextmanager
-async def _served(request: web.Request) -> AsyncIterator[None]:
+async def _serving(request: web.Request) -> AsyncIterator[None]:
     connection = request.protocol
     if not isinstance(connection, Connection):  # of a server of aiohttp's own
         yield
@@ -233,5 +233,5 @@ async def _served(request: web.Request) -> AsyncIterator[None]:
 @web.middleware
 async def track_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Tell the connection which request it serves. Must be the first middleware."""
-    async with _served(request):
+    async with _serving(request):
         return await handler(request)

@@ -59,7 +59,7 @@ class Guess:
 
         Lines of text do not count against it: the log of a container has those of its start.
         """
-        known = sum(map(_is_measured, self.rows))
+        known = sum(map(_has_measures, self.rows))
         if self.name in _UNMEASURED:
             known = len(self.rows)
         failures = len(self.failures) - self.text_lines
@@ -100,7 +100,7 @@ _SELDOM = {
 }
 
 
-def _is_measured(row: Row) -> bool:
+def _has_measures(row: Row) -> bool:
     event = row.event
     # Mappings read a failure from the record, while a success may be their constant.
     has_failed = event.get("outcome", "success") != "success" and "model" in event

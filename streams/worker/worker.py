@@ -72,7 +72,7 @@ class StreamWorker:
         self._heartbeat = HeartbeatSender(name, self._context)
         self._partitions: dict[int, PartitionWorker] = {}
         self.metrics.partitions.set_function(lambda: len(self._partitions))
-        self.metrics.unflushed.set_function(self._unflushed)
+        self.metrics.unflushed.set_function(self._count_unflushed)
         self._released_offsets: Mapping[int, int] = {}  # for the last commit to Kafka
         self._reloading = asyncio.Lock()
         self._flush_due = asyncio.Event()
@@ -277,9 +277,9 @@ class StreamWorker:
                 worker.excuse_silence(time.monotonic() - began)
 
     def _has_room(self) -> bool:
-        return self._unflushed() <= self._settings.backlog_max_events
+        return self._count_unflushed() <= self._settings.backlog_max_events
 
-    def _unflushed(self) -> int:
+    def _count_unflushed(self) -> int:
         return sum(worker.state.unflushed for worker in list(self._partitions.values()))
 
     # -- timers ----------------------------------------------------------------------------------
