@@ -127,7 +127,12 @@ def month(now: datetime) -> dict[str, Any]:
 def running_up() -> Iterator[tuple[str, dict[str, str]]]:
     """Run `tokenpulse up`; yield the board's address, and an environment that finds the stack."""
     with tempfile.TemporaryDirectory() as temporary:
-        environment = {**foreign_environment(), "TMPDIR": temporary}
+        # A runtime directory of its own: commands find no other stack of this machine.
+        environment = {
+            **foreign_environment(),
+            "TMPDIR": temporary,
+            "XDG_RUNTIME_DIR": temporary,
+        }
         process = subprocess.Popen(
             [*TOKENPULSE, "up"],
             env={**environment, "TOKENPULSE_EXPORTER__PORT": "0"},
