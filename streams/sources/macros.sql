@@ -116,27 +116,16 @@ CREATE MACRO usage_cohere(j) AS token_usage(
     NULL
 );
 
--- The outcome of an error's text: a class name, a code, or a message with a status in it.
+-- The outcome of an error's text: a class name, a code, or a message. A status in it decides, but
+-- a number in prose is none: `429 Rate limit reached`, and not `429 tokens were used`.
 CREATE MACRO error_outcome(e) AS CASE
     WHEN e IS NULL OR e = '' THEN NULL
-    WHEN regexp_matches(e, '(?i)Error code: \d{3}')
-        THEN status_outcome(regexp_extract(e, '(?i)Error code: (\d{3})', 1)::INTEGER)
-    WHEN regexp_matches(e, '^[1-5]\d\d$') THEN status_outcome(try_cast(e AS INTEGER))
-    -- 429 Too Many Requests
-    WHEN regexp_matches(e, '^[45]\d\d\b') THEN status_outcome(left(e, 3)::INTEGER)
-    WHEN regexp_matches(e, '(?i)rate.?limit|too.?many.?requests|throttl|quota'
-                        || '|budget.?exceeded')
-        THEN 'rate_limited'
-    WHEN regexp_matches(e, '(?i)timeout|timed out|deadlineexceeded') THEN 'timeout'
-    WHEN regexp_matches(e, '(?i)overloaded|service.?unavailable')
-        THEN 'overloaded'
-    WHEN regexp_matches(e, '(?i)cancel|generatorexit|clientdisconnect|abort') THEN 'cancelled'
-    WHEN regexp_matches(e, '(?i)streamerror|incompleteread|remoteprotocol') THEN 'stream_error'
-    WHEN regexp_matches(e, '(?i)bad.?request|invalid.?request|authentication|permission.?denied'
-                        || '|access.?denied|not.?found|unprocessable|content.?policy|validation'
-                        || '|context.?length|context.?window|guardrail|blocked')
-        THEN 'client_error'
-    ELSE 'server_error'
+    WHEN regexp_matches(e, '(?i)(error|status) code:? [1-5]\d\d\b')
+        THEN status_outcome(
+            regexp_extract(e, '(?i)(?:error|status) code:? (\d{3})', 1)::INTEGER)
+    WHEN regexp_matches(e, '^([1-3]\d\d$|[45]\d\d($| ?[^ 0-9A-Za-z]| [A-Z]| status code))')
+        THEN status_outcome(left(e, 3)::INTEGER)
+    ELSE error_text_outcome(e)
 END;
 
 -- The status decides, unless it is a success with an error: that answer broke after its headers.

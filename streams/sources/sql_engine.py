@@ -17,6 +17,7 @@ from duckdb.sqltypes import VARCHAR
 from numpy.typing import NDArray
 
 from streams.events.epoch import EARLIEST_MS, LATEST_MS, UNIT_NAMES, UNITS
+from streams.events.error_texts import ERROR_TEXTS
 from streams.events.fields import MAX_LABEL, MAX_TIME_MS, STATUS_OUTCOMES
 from streams.sources.conversion import HALF_MICROSECOND_MS, parse_time
 from streams.sources.files import INFINITE_TEXTS
@@ -151,7 +152,12 @@ def _nodes(tree: Any) -> Iterator[tuple[dict[str, Any], bool]]:
 
 def _contract_macros() -> str:
     """Return the CREATE MACRO statements that repeat facts of the event contract."""
-    return "\n".join((_epoch_ms_of(), _units(), _counted_at(), _label(), _status_outcome()))
+    return "\n".join(
+        (
+            *(_epoch_ms_of(), _units(), _counted_at(), _label(), _status_outcome()),
+            _error_text_outcome(),
+        )
+    )
 
 
 def _epoch_ms_of(argument: str = "x") -> str:
@@ -211,3 +217,12 @@ def _status_outcome() -> str:
         for first, last, outcome in STATUS_OUTCOMES
     )
     return f"CREATE MACRO status_outcome(s) AS CASE {cases} END;"
+
+
+def _error_text_outcome() -> str:
+    """Return the macro from the text of an error to its outcome; of an unknown one the server's."""
+    cases = " ".join(
+        f"WHEN regexp_matches(e, '(?i){pattern}') THEN '{outcome}'"
+        for pattern, outcome, _ in ERROR_TEXTS
+    )
+    return f"CREATE MACRO error_text_outcome(e) AS CASE {cases} ELSE 'server_error' END;"

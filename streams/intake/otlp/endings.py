@@ -7,6 +7,7 @@ that neither explains is a `server_error` of unknown class.
 from dataclasses import dataclass
 from typing import Final
 
+from streams.events.error_texts import end_of_error_text
 from streams.events.fields import class_of_status, outcome_of
 from streams.intake.otlp.profile import Cut
 from streams.intake.otlp.spans import EXCEPTION_EVENT, STATUS_ERROR, STATUS_UNSET, Span
@@ -33,72 +34,6 @@ _NO_CONNECTION = frozenset(
         *("ServerDisconnectedError", "ModelStreamErrorException", "ChunkedEncodingError"),
     }
 )
-# The client left or stopped the call.
-CANCELLED_TYPES = frozenset(
-    {
-        *("CancelledError", "GeneratorExit", "ClientDisconnect", "AbortError", "KeyboardInterrupt"),
-        *("TaskCanceledException", "OperationCanceledException", "CancellationException"),
-    }
-)
-# Class of an error -> (outcome, error class or None).
-_TYPES: dict[str, tuple[str, str | None]] = {
-    **dict.fromkeys(
-        (
-            *("RateLimitError", "TooManyRequests", "TooManyRequestsError"),
-            *("ThrottlingException", "RateLimitExceeded", "ServiceQuotaExceededException"),
-            *("rate_limit_error", "rate_limit_exceeded", "ResourceExhausted"),
-        ),
-        ("rate_limited", "rate"),
-    ),
-    **dict.fromkeys(
-        (
-            *("APITimeoutError", "Timeout", "TimeoutError", "ReadTimeout", "ConnectTimeout"),
-            *("DeadlineExceeded", "ModelTimeoutException", "timeout", "timeout_error"),
-            *("SocketTimeoutException", "HttpTimeoutException", "TimeoutException"),
-            *("HttpConnectTimeoutException", "ConnectTimeoutException", "ReadTimeoutException"),
-        ),
-        ("timeout", None),
-    ),
-    **dict.fromkeys(
-        (
-            *("ServiceUnavailableError", "ServiceUnavailable", "ServiceUnavailableException"),
-            *("OverloadedError", "overloaded_error", "ModelNotReadyException"),
-        ),
-        ("overloaded", None),
-    ),
-    **dict.fromkeys(
-        (
-            *("InternalServerError", "APIError", "APIStatusError", "api_error"),
-            *("InternalServerException", "ServerError", "BadGatewayError"),
-        ),
-        ("server_error", None),
-    ),
-    **dict.fromkeys(
-        (
-            *("BadRequestError", "UnprocessableEntityError", "ConflictError", "InvalidArgument"),
-            *("InvalidRequestError", "ValidationException", "invalid_request_error"),
-            *("UnsupportedParamsError", "InvalidRequest"),
-        ),
-        ("client_error", "invalid"),
-    ),
-    **dict.fromkeys(("AuthenticationError", "authentication_error"), ("client_error", "auth")),
-    **dict.fromkeys(
-        ("PermissionDeniedError", "permission_error", "AccessDeniedException"),
-        ("client_error", "permission"),
-    ),
-    **dict.fromkeys(
-        ("NotFoundError", "not_found_error", "ResourceNotFoundException"),
-        ("client_error", "not_found"),
-    ),
-    **dict.fromkeys(
-        ("ContextWindowExceededError", "RequestTooLargeError", "request_too_large"),
-        ("client_error", "too_large"),
-    ),
-    **dict.fromkeys(
-        ("ContentPolicyViolationError", "GuardrailRaisedException"), ("client_error", "policy")
-    ),
-    **dict.fromkeys(CANCELLED_TYPES, ("cancelled", None)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +89,16 @@ def end_of_error(span: Span, status_code: int | None, kind: str | None, saw_toke
         status_code = status_code or status_of_message(
             exception.attributes.get("exception.message")
         )
-    # Some SDKs write the path of the class, such as openai.RateLimitError.
-    kind = "" if kind is None else kind.rpartition(".")[2]
+    kind = kind or ""
     # The attribute error.type may be the HTTP status itself.
     # An error after the headers of a good answer keeps their status: the class says more then.
     status_code = status(kind) or status_code
     if status_code is not None and status_code >= 400:
         return _end_of_status(status_code, kind)
-    if kind in _NO_CONNECTION:
+    # Some SDKs write the path of the class, such as openai.APIConnectionError.
+    if kind.rpartition(".")[2] in _NO_CONNECTION:
         return End("stream_error" if saw_token or status_code else "server_error")
-    outcome, error_class = _TYPES.get(kind, (None, None))
+    outcome, error_class = end_of_error_text(kind) or (None, None)
     # HTTP 200 came before the error: the answer broke off while it was streamed.
     if status_code is not None and outcome in (None, "server_error"):
         return End("stream_error")
@@ -175,7 +110,7 @@ def _end_of_status(status_code: int, kind: str) -> End:
     outcome = outcome_of(status_code, "error")
     if outcome is None:
         return _UNKNOWN_ERROR
-    typed_outcome, error_class = _TYPES.get(kind, (None, None))
+    typed_outcome, error_class = end_of_error_text(kind) or (None, None)
     if typed_outcome != outcome or error_class is None:
         error_class = class_of_status(status_code) if outcome == "client_error" else None
     return End(outcome, error_class)

@@ -14,6 +14,7 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
+from streams.events.error_texts import end_of_error_text
 from streams.intake.otlp.batch import (
     JOINED,
     NO_CLIENT_SPAN,
@@ -23,7 +24,7 @@ from streams.intake.otlp.batch import (
     IntakeBatch,
     drop_tokens,
 )
-from streams.intake.otlp.endings import CANCELLED_TYPES, end_of_error
+from streams.intake.otlp.endings import end_of_error
 from streams.intake.otlp.spans import STATUS_ERROR, Span
 from streams.intake.otlp.values import status, text
 
@@ -36,7 +37,8 @@ _ROUTE = re.compile(
     r"(?:/completions|/messages|/responses|/converse(?:-stream)?|/invoke"
     r"(?:-with-response-stream)?|:(?:stream)?[gG]enerateContent)/?(?:\?.*)?$"
 )
-_CLIENT_LEFT = CANCELLED_TYPES | {"ConnectionError", "ConnectionResetError", "BrokenPipeError"}
+# Of a server these are errors of the client's connection.
+_CLIENT_LEFT = frozenset({"ConnectionError", "ConnectionResetError", "BrokenPipeError"})
 _MOST_STEPS = 50  # from a span to its root
 # Of an exporter that sends every few seconds, a few minutes of a busy proxy.
 _MOST_EARLIER = 100_000
@@ -208,7 +210,10 @@ def _client_left(server: Span) -> bool:
         # 499: the client closed the connection.
         return status_code == 499
     kind = text(server.attributes.get("error.type")) or ""
-    return server.status == STATUS_ERROR and kind.rpartition(".")[2] in _CLIENT_LEFT
+    if server.status != STATUS_ERROR:
+        return False
+    is_cancelled = (end_of_error_text(kind) or ("",))[0] == "cancelled"
+    return is_cancelled or kind.rpartition(".")[2] in _CLIENT_LEFT
 
 
 def _status_of(server: Span) -> int | None:

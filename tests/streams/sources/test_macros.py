@@ -1,15 +1,18 @@
 """The shipped macros, on usage objects that providers sent and on the tables of the contract."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streams.events.epoch import UNITS
-from streams.events.fields import STATUS_OUTCOMES, outcome_of
+from streams.events.error_texts import ERROR_TEXTS, end_of_error_text
+from streams.events.fields import CLASS_OUTCOMES, STATUS_OUTCOMES, outcome_of
 from streams.events.names import usable_label
 from streams.sources.sql_engine import SqlEngine
+from tests.support.paths import ROOT
 from tests.support.traces import TRACES
 
 USAGE = TRACES / "native" / "provider-usage"
@@ -94,9 +97,44 @@ def test_outcomes_of_statuses_are_those_of_the_contract() -> None:
     assert value("outcome_of(NULL, NULL)") is None
 
 
+def documented_texts() -> list[tuple[str, str, str | None]]:
+    """Return the examples of docs/mappings.md with their outcome and class."""
+    section = (ROOT / "docs" / "mappings.md").read_text().split("### Errors without a status")[1]
+    lines = [line.split("|")[1:4] for line in section.splitlines() if line.startswith("|")]
+    return [
+        (text.strip(), outcome.strip(" `"), error_class.strip(" `") or None)
+        for texts, outcome, error_class in lines[2:]
+        for _, text in re.findall("(``?)(.+?)\\1", texts)
+    ]
+
+
+@pytest.mark.parametrize(("text", "outcome", "error_class"), documented_texts())
+def test_documented_texts_of_errors_have_their_outcome_for_spans_and_for_mappings(
+    text: str, outcome: str, error_class: str | None
+) -> None:
+    assert end_of_error_text(text) == (outcome, error_class)
+    assert value(f"error_outcome('{text}')") == outcome
+
+
+def test_each_line_of_the_table_has_a_documented_text_and_a_class_of_the_contract() -> None:
+    documented = {(outcome, error_class) for _, outcome, error_class in documented_texts()}
+    assert documented == {(outcome, error_class) for _, outcome, error_class in ERROR_TEXTS}
+    for outcome, error_class in documented:
+        assert error_class is None or outcome in CLASS_OUTCOMES[error_class]
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
+        ("400 tokens were used before the engine crashed", "server_error"),
+        ("429 tokens", "server_error"),
+        ("4290", "server_error"),
+        ("429 Rate limit reached for gpt", "rate_limited"),
+        ("401 Incorrect key", "client_error"),
+        ("503: upstream connect error", "overloaded"),
+        ("429 status code (no body)", "rate_limited"),
+        ('400 {"error": "x"}', "client_error"),
+        ("Request failed with status code 504", "timeout"),
         ("RateLimitError", "rate_limited"),
         ("ThrottlingException", "rate_limited"),
         ("openai.APITimeoutError", "timeout"),
