@@ -5,8 +5,11 @@
 -- Anthropic's own API excludes the cache from prompt_tokens, and the entry does not name the API:
 -- the total shows it, or cached tokens beyond the prompt.
 WITH entries AS (
-    SELECT line, source, unnest(payloads(r)) AS p, generate_subscripts(payloads(r), 1) AS place
-    FROM records
+    SELECT line, source, entry.p AS p, entry.place AS place FROM (
+        SELECT line, source,
+               unnest(list_transform(payloads(r), lambda x, i: {'p': x, 'place': i})) AS entry
+        FROM records
+    )
 ), calls AS (
     SELECT *, p->'llm_summary' AS s,
            count_at(s, '$.prompt_tokens') AS prompt,
