@@ -254,6 +254,10 @@ class JsonGroup:
     def resource(self, names: frozenset[str]) -> Attributes:
         return _attributes((self._resource and self._resource.attributes) or (), names)
 
+    def has(self, name: str) -> bool:
+        spans = (span.attributes for span in self._spans if span is not None and span.attributes)
+        return any(pair.key == name for pairs in spans for pair in pairs)
+
     def spans(self, names: frozenset[str]) -> Iterator[Span | None]:
         for span in self._spans:
             yield None if span is None else _span(span, names)

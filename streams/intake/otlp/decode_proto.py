@@ -166,6 +166,9 @@ class ProtoGroup:
     def resource(self, names: frozenset[str]) -> Attributes:
         return _attributes(self._resource, names)
 
+    def has(self, name: str) -> bool:
+        return any(name in span.attributes for span in self._spans)
+
     def spans(self, names: frozenset[str]) -> Iterator[Span | None]:
         for span in self._spans:
             yield Span(

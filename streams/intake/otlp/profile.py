@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
 
-from streams.intake.otlp.spans import CLIENT, INTERNAL, SERVER
+from streams.intake.otlp.spans import CLIENT, INTERNAL, SERVER, Span
 
 Fields = Mapping[str, tuple[str, ...]]  # field of the event -> attributes
 
@@ -50,6 +50,8 @@ class SpanProfile:
     requires: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # ... and none of these with another value.
     allows: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # ... and at least one of each of these, with any value.
+    needs: tuple[tuple[str, ...], ...] = ()
     resource: Fields = field(default_factory=dict)  # field of the event -> attributes of resources
     ttft: tuple[Ttft, ...] = ()
     duration: Ttft | None = None  # None: end minus start of the span
@@ -68,6 +70,27 @@ class SpanProfile:
     def takes(self, scope: str) -> bool:
         """Return whether the scope is the producer's."""
         return fits(scope, self.scopes)
+
+    def is_request(self, span: Span) -> bool:
+        """Return whether a span of the producer is a request."""
+        if self.kinds and span.kind not in self.kinds:
+            return False
+        has_name = self.names is ANY or fits(span.name, self.names)
+        if not has_name or (self.not_names and fits(span.name, self.not_names)):
+            return False
+        attributes = span.attributes
+        # Here the attribute may be absent, unlike in `requires`.
+        for name, values in self.allows.items():
+            if attributes.get(name) not in (None, *values):
+                return False
+        for choice in self.needs:
+            if attributes.keys().isdisjoint(choice):
+                return False
+        for name, values in self.requires.items():
+            value = attributes.get(name)
+            if isinstance(value, str) and value in values:  # a list is in no set
+                return True
+        return not self.requires
 
 
 def fits(text: str, patterns: tuple[str, ...]) -> bool:

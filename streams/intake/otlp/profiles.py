@@ -124,7 +124,8 @@ _FIRST_CHUNK_OF_OPERATION = Ttft("gen_ai.client.operation.time_to_first_chunk", 
 _ENGINE_TTFT = Ttft("gen_ai.latency.time_to_first_token", SECOND_MS)
 _ENGINE_DURATION = Ttft("gen_ai.latency.e2e", SECOND_MS)
 _REGION: Fields = {"region": ("cloud.region",)}
-_OPERATION = {"gen_ai.operation.name": INFERENCE}
+OPERATION = "gen_ai.operation.name"
+_OPERATION = {OPERATION: INFERENCE}
 _LLM_SPAN = {"openinference.span.kind": frozenset({"LLM"})}
 _LEGACY_CALLS = frozenset(
     {
@@ -181,6 +182,15 @@ _SEMCONV = SpanProfile(
     ttft=(_FIRST_CHUNK, _FIRST_CHUNK_OF_OPERATION),
     stream=False,
     takes_any_scope=True,
+)
+
+# New instrumentations appear faster than a list of their scopes could: a span that has all that the
+# conventions require of a call of a model is one. Agents and frameworks around it have less, or its
+# span within their own.
+UNLISTED_SCOPES = replace(
+    _SEMCONV,
+    scopes=ANY,
+    needs=(("gen_ai.provider.name", "gen_ai.system"), ("gen_ai.request.model",)),
 )
 
 # In this order the profile of a scope is looked for.

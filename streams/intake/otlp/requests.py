@@ -35,8 +35,8 @@ from streams.intake.otlp.endings import (
 from streams.intake.otlp.litellm_proxy import SERVER_NAMES, EarlierRequests, ProxyJoin
 from streams.intake.otlp.litellm_usage import add_usage
 from streams.intake.otlp.nesting import OuterSpans
-from streams.intake.otlp.profile import ANY, SpanProfile, Ttft, fits
-from streams.intake.otlp.profiles import PROFILES, select_profiles
+from streams.intake.otlp.profile import SpanProfile, Ttft, fits
+from streams.intake.otlp.profiles import OPERATION, PROFILES, UNLISTED_SCOPES, select_profiles
 from streams.intake.otlp.sampling import SAMPLING_NAMES, is_one_of_a_sample
 from streams.intake.otlp.spans import (
     SERVER,
@@ -100,8 +100,11 @@ class RequestReader:
         """`customer_attributes`: of spans, in the order in which they are tried."""
         customer = tuple(customer_attributes)
         self._plans = [_plan(item, customer) for item in profiles or select_profiles()]
+        self._unlisted = [_plan(UNLISTED_SCOPES, customer)]
         self.attribute_names = frozenset[str]().union(
-            *(_attribute_names(plan) for plan in self._plans), SERVER_NAMES, SAMPLING_NAMES
+            *(_attribute_names(plan) for plan in self._plans + self._unlisted),
+            SERVER_NAMES,
+            SAMPLING_NAMES,
         )
         self._by_scope: dict[str, list[_Plan]] = {}
         self._servers = tuple(scope for plan in self._plans for scope in plan.profile.servers)
@@ -121,6 +124,8 @@ class RequestReader:
         requests: list[_Request] = []
         for group in groups:
             plans = [plan for plan in self._plans_of(group.scope) if not _yields(plan, counted)]
+            if self._is_auto and group.scope not in counted and group.has(OPERATION):
+                plans = self._unlisted
             is_server = join is not None and fits(group.scope, self._servers)
             if plans or is_server or group.is_damaged:
                 requests += self._read_group(group, plans, join if is_server else None, batch)
@@ -186,11 +191,12 @@ class RequestReader:
                 if span.kind == SERVER and join.add_server(span, scope):
                     continue
             for plan in plans:
-                if _is_request(span, plan.profile):
+                if plan.profile.is_request(span):
                     break
             else:
                 repeats = any(not plan.usage_names.isdisjoint(span.attributes) for plan in plans)
-                batch.skipped[REPEATS_USAGE if repeats else NO_REQUEST, scope] += 1
+                reason = REPEATS_USAGE if repeats else NO_REQUEST
+                batch.skipped[UNKNOWN_SCOPE if plans is self._unlisted else reason, scope] += 1
                 continue
             if resource is None:  # read once a group, and not for groups without requests
                 resource = group.resource(self.attribute_names)
@@ -289,6 +295,7 @@ def _attribute_names(plan: _Plan) -> set[str]:
     names.update(key for keys in profile.resource.values() for key in keys)
     names.update(source.attribute for source in profile.ttft)
     names.update((*profile.requires, *profile.allows, profile.parameters, profile.usage_text))
+    names.update(name for choice in profile.needs for name in choice)
     names.update(source.attribute for source in (profile.duration,) if source is not None)
     return names
 
@@ -297,25 +304,6 @@ def _yields(plan: _Plan, scopes: set[str]) -> bool:
     """Return whether the record holds a scope whose spans the profile's spans repeat."""
     patterns = plan.profile.yields_to
     return bool(patterns) and any(fits(scope, patterns) for scope in scopes)
-
-
-def _is_request(span: Span, profile: SpanProfile) -> bool:
-    if profile.kinds and span.kind not in profile.kinds:
-        return False
-    if profile.names is not ANY and not fits(span.name, profile.names):
-        return False
-    if profile.not_names and fits(span.name, profile.not_names):
-        return False
-    attributes = span.attributes
-    # Here the attribute may be absent, unlike in `requires`.
-    for name, values in profile.allows.items():
-        if attributes.get(name) not in (None, *values):
-            return False
-    for name, values in profile.requires.items():
-        value = attributes.get(name)
-        if isinstance(value, str) and value in values:  # a list is in no set
-            return True
-    return not profile.requires
 
 
 def _fault(span: Span, profile: SpanProfile) -> tuple[str, str] | None:

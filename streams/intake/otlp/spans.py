@@ -64,6 +64,9 @@ class SpanGroup(Protocol):
     def resource(self, names: frozenset[str]) -> Attributes:
         """Return those attributes of the resource that have one of the names."""
 
+    def has(self, name: str) -> bool:
+        """Return whether a span has an attribute of the name."""
+
     def spans(self, names: frozenset[str]) -> Iterator[Span | None]:
         """Yield the spans with those attributes that have one of the names.
 
