@@ -99,11 +99,11 @@ class _JsonResourceSpans(msgspec.Struct, rename="camel"):
     scope_spans: list[_JsonScopeSpans] | None = None
 
 
-class _Request(msgspec.Struct, rename="camel"):
+class _JsonRequest(msgspec.Struct, rename="camel"):
     resource_spans: list[_JsonResourceSpans]
 
 
-_REQUEST = msgspec.json.Decoder(_Request)
+_REQUEST = msgspec.json.Decoder(_JsonRequest)
 _KINDS = {
     f"SPAN_KIND_{name}": at
     for at, name in enumerate(
