@@ -8,6 +8,9 @@ which the page escapes.
 from dataclasses import dataclass
 from typing import Literal
 
+from exporters.place_links import OTHERS
+from streams.events.fields import OTHER
+
 # On the page: met; not missed yet, but near it; missed; unknown.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
@@ -212,9 +215,20 @@ class RequestDetails:
 class CustomerFailures:
     """The failures of one customer in the last minute."""
 
-    customer: str  # token, as in the address of its page
+    customer: str  # token, as in the address of its page; OTHER beyond the limit of customers
     name: str  # of the directory; without one the token
     failed: int
+
+    @property
+    def is_others(self) -> bool:
+        """Return whether these are the failures of all customers beyond the limit."""
+        return self.customer == OTHER
+
+    @property
+    def short_name(self) -> str:
+        if self.is_others:
+            return OTHERS
+        return self.name if self.name != self.customer else f"{self.name[:8]}…"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ values. All text goes through Jinja's escaping.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -166,9 +167,10 @@ class IncidentView:
             return None
         if not names.keys() <= {"model", "region"}:
             return None
-        labels = " ".join(f'{label}="{name}"' for label, name in incident.where)
+        # Senders choose the names, and the command is copied into a shell.
+        matchers = " ".join(shlex.quote(_matcher(*place)) for place in incident.where)
         comment = "--comment='why, and who works on it'"
-        return f"amtool silence add --duration=1h {comment} alertname={incident.alert} {labels}"
+        return f"amtool silence add --duration=1h {comment} alertname={incident.alert} {matchers}"
 
     @property
     def notified(self) -> str:
@@ -235,6 +237,12 @@ def runbook_page(name: str) -> str:
 def part_name(view: PlaceView | IncidentView, parts: Parts, name: str) -> str:
     """Return the name of a part of a place, of a customer that of the directory."""
     return view.name_of(name) if parts.kind == "customer" else shown_name(name)
+
+
+def _matcher(label: str, value: str) -> str:
+    """Return a matcher of Alertmanager for one label."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'{label}="{escaped}"'
 
 
 def _naming(name: str) -> re.Pattern[str]:

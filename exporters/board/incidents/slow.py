@@ -21,7 +21,7 @@ from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident
 from exporters.board.incidents.cache import USUAL_WINDOW
 from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
-from exporters.board.incidents.localisation import SeriesGroups
+from exporters.board.incidents.localisation import Localisation, SeriesGroups
 from exporters.board.incidents.notifications import incident_key
 from exporters.board.input import BoardInput
 from exporters.windows.incremental import Sums
@@ -59,6 +59,12 @@ class _SlowMinute:
         late, measured = slow(now, count, latency, limit_us)
         hour_late, hour_measured = slow(hour, count, latency, limit_us)
         return cls(latency, late, measured, hour_late - late, hour_measured - measured, now, hour)
+
+    @property
+    def can_become_slow(self) -> npt.NDArray[np.bool_]:
+        """Return a mask of the series that are not always so slow that no minute is unusual."""
+        can: npt.NDArray[np.bool_] = self.usual_late * _TIMES_USUAL <= self.usual_measured
+        return can
 
     def is_slow(self, inside: npt.NDArray[np.bool_]) -> bool:
         """Return whether far more requests of some series are over the target than usual."""
@@ -98,30 +104,41 @@ def early_slowness(
             continue
         minute = _SlowMinute.of(reading, latency, limit_us)
         about_latency = [incident for incident in alerted if incident.alert == alert]
-        is_left = np.ones(len(minute.late), np.bool_)
+        places: list[tuple[Localisation, npt.NDArray[np.bool_]]] = []
+        is_left = minute.can_become_slow
         for at in range(INCIDENTS_MAX):
             splits = groups.splits(minute.late * is_left, minute.measured * is_left)
             where = groups.localise(f"slow {latency} {at}", splits, _ALLOWED, _SLOW_MIN)
-            if where is None or not minute.is_slow(inside := is_left & groups.inside(where)):
+            if where is None:
                 break
-            is_left &= ~inside
+            inside = is_left & groups.inside(where)
+            is_left = is_left & ~inside
+            # A place that is as slow as usual hides no other one.
+            if minute.is_slow(inside):
+                places.append((where, inside))
+        for where, inside in places:
             if any(where.words in incident.words for incident in about_latency):
                 continue
-            incident = _incident(minute, where.words, inside, alert, (label, limit_us / 1e6))
+            target = (label, limit_us / 1e6)
+            incident = _incident(minute, where.words, (inside, is_left), alert, target)
             yield replace(incident, where=groups.where(where), group=f"slow {latency}")
 
 
 def _incident(
     minute: _SlowMinute,
     place: str,
-    inside: npt.NDArray[np.bool_],
+    series: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]],
     alert: str,
     target: tuple[str, float],
 ) -> Incident:
-    """Return the incident of a place; `target`: name of the percentile, and its limit (s)."""
-    label, limit_s = target
+    """Return the incident of a place.
+
+    `series`: masks of its series, and of those outside all slow places; `target`: name of the
+    percentile, and its limit (s).
+    """
+    (inside, outside), (label, limit_s) = series, target
     p95_s, usual_s = minute.p95_s(inside), minute.usual_p95_s(inside)
-    elsewhere_s = minute.p95_s(~inside)
+    elsewhere_s = minute.p95_s(outside)
     elsewhere = "" if elsewhere_s is None else f"; elsewhere {fmt.latency(elsewhere_s, limit_s)}"
     now = fmt.latency(p95_s, limit_s)
     return Incident(

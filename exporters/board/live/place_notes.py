@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from exporters import formatting as fmt
 from exporters.board.breakdown import FleetTargets, availability_state
-from exporters.board.facts import Incident, State, names_by_dimension
+from exporters.board.facts import Incident, State, Where, names_by_dimension
 from exporters.board.incidents.failures import GROUP
 from exporters.board.input import BoardInput
 from exporters.board.tiles import WINDOW
@@ -20,7 +21,7 @@ def without_failures_of(
     """Return the states of a dimension's places without those of an incident, as counts in words.
 
     During the outage of a region all models miss their target. Of the first incident about
-    failures; empty if it is about the same dimension, or about all places.
+    failures; empty if it is about the same dimension, or if all requests were in its places.
     """
     incident = next((one for one in incidents if one.group == GROUP), None)
     if incident is None or targets.target_ratio is None or not incident.where:
@@ -42,6 +43,19 @@ def without_failures_of(
         availability_state(Measured(eligible=every, successes=good), targets)
         for good, every in counts.values()
     )
-    place = " in ".join(f"{of.replace('_', ' ')} {name}" for of, name in incident.where)
     said = [f"{states[state]} {words}" for state, words in _WORDS.items() if states[state]]
-    return f"Availability without {place}: {', '.join(said)}."
+    # Without requests outside the places there is no other availability.
+    return (
+        f"Availability without {_place_words(incident.where)}: {', '.join(said)}." if said else ""
+    )
+
+
+def _place_words(where: Where) -> str:
+    """Return places in words: `regions a and b`, `model a in region b`."""
+    names: dict[str, list[str]] = {}
+    for dimension, name in where:
+        names.setdefault(dimension.replace("_", " "), []).append(name)
+    return " in ".join(
+        f"{dimension if len(each) == 1 else dimension + 's'} {fmt.enumeration(each)}"
+        for dimension, each in names.items()
+    )

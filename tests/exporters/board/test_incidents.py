@@ -109,6 +109,16 @@ def test_the_models_are_shown_without_the_region_that_fails(
     assert (facts.models_note, facts.regions_note) == (note, "")
 
 
+def test_several_regions_that_fail_are_named_as_a_list(configured: Callable[..., Any]) -> None:
+    def change(one: dict[str, Any]) -> dict[str, str]:
+        is_down = one["region"] != "ap-south-1" and one["ended_at"] >= (NOW_S - 60) * 1_000
+        return {"outcome": "server_error"} if is_down else {}
+
+    facts = facts_of(configured(), traffic(3, 20, NOW_S - 600, NOW_S, change))
+    first, second = (name for _, name in facts.incidents[0].where)
+    assert facts.models_note == f"Availability without regions {first} and {second}: 3 met."
+
+
 def test_what_fails_now_is_before_what_recovers(configured: Callable[..., Any]) -> None:
     #  eu-west-1  x x x x x x x . . .      of all its requests
     #  haiku      . . . . . . . . x x

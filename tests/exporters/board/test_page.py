@@ -21,6 +21,7 @@ from exporters.board.incidents.notifications import since_text
 from exporters.board.live.page import FRAGMENTS, fragments, with_keys
 from exporters.board.live.routes import build, live_json
 from exporters.formatting import budget_left
+from streams.events.fields import OTHER
 from tests.support.board_markup import parsed, shown_text, state, whole
 from tests.support.board_samples import WELL, WITH_INCIDENTS
 from tests.support.checks import not_none
@@ -234,3 +235,12 @@ def test_the_banner_says_how_many_customers_have_failures() -> None:
     assert f"tokens; 1,204 customers {failures}, bbbbbbbb… 3, …" in words(1_204)
     assert f"tokens; 1 customer {failures}" in words(1)
     assert "with failures" not in words(0)
+
+
+def test_the_customers_beyond_the_limit_are_others_in_the_banner() -> None:
+    worst = (CustomerFailures(OTHER, OTHER, 12), CustomerFailures(24 * "b", "Acme Corp", 3))
+    facts = dataclasses.replace(WELL, failing_customers=2, worst_customers=worst)
+    page = fragments(state(facts))["status"]
+    said = "at least 2 customers with failures in the last minute: others 12, Acme Corp 3"
+    assert said in shown_text(page)
+    assert 'title="others"' in page

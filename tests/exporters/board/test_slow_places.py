@@ -66,6 +66,27 @@ def test_a_place_that_is_always_slow_is_none(configured: Callable[..., Any]) -> 
     assert slow_ones(facts_of(configured(), events)) == []
 
 
+def test_a_model_that_is_always_slow_hides_no_other(configured: Callable[..., Any]) -> None:
+    always, new = slow(0, {"model": "haiku"}, 2.5), slow(NOW_S - 20, {"model": "opus"})
+    both = traffic(
+        3, 30, NOW_S - 900, NOW_S, lambda one: (new if one["model"] == "opus" else always)(one)
+    )
+    (incident,) = slow_ones(facts_of(configured(), both))
+    assert incident.words.startswith("Model opus: P95 TTFT is ")
+
+
+def test_two_slow_places_are_compared_with_the_rest(configured: Callable[..., Any]) -> None:
+    first = slow(NOW_S - 20, {"model": "haiku"}, 20)
+    second = slow(NOW_S - 20, {"model": "opus", "region": "us-east-1"}, 4)
+
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        return (first if one["model"] == "haiku" else second)(one)
+
+    incidents = slow_ones(facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, change)))
+    assert len(incidents) == 2
+    assert all("; elsewhere 2" in one.words and "ms." in one.words for one in incidents)
+
+
 def test_a_fleet_that_is_slow_everywhere_blames_no_place(configured: Callable[..., Any]) -> None:
     events = traffic(3, 30, NOW_S - 900, NOW_S, slow(NOW_S - 30, {}))
     assert slow_ones(facts_of(configured(), events)) == []

@@ -1,7 +1,9 @@
 """The page of an incident: its times, its places, and the charts around it."""
 
 import asyncio
+import json
 import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from exporters.board.facts import Incident, LiveFacts, LiveState
 from exporters.drill.history import HistoryCache
+from exporters.drill.page import IncidentView
 from exporters.drill.routes import DrillSource, drill_routes
 from exporters.formatting import rfc3339
 from streams.config.settings import Settings
@@ -188,7 +191,21 @@ def test_an_outage_that_lasts_has_the_command_that_silences_it(
     configured: Callable[..., Settings],
 ) -> None:
     _, page = page_of(configured(), failing(region="eu-west-1"), has_ended=False)
-    assert "alertname=TokenpulseOutage region=&#34;eu-west-1&#34;</code>" in page
+    assert "alertname=TokenpulseOutage &#39;region=&#34;eu-west-1&#34;&#39;</code>" in page
+
+
+@pytest.mark.parametrize("name", ['a"$(id)`id`', "a'b\\", "two words; id\n#", "*"])
+def test_a_command_to_copy_passes_the_name_of_a_place_as_one_word(name: str) -> None:
+    incident = Incident("page", "x", None, "TokenpulseOutage", where=(("model", name),))
+    view = IncidentView(incident, LiveState(WELL, None, 1.0), WELL.made_at_s, None, ())
+    printed = ["sh", "-c", f"printf '%s\\0' {view.silence_command}"]
+    *_, alert, matcher = subprocess.run(
+        printed, capture_output=True, check=True, text=True
+    ).stdout.split("\0")[:-1]
+    assert alert == "alertname=TokenpulseOutage"
+    # Alertmanager reads a quoted value as JSON does, for these characters.
+    label, _, value = matcher.partition("=")
+    assert (label, json.loads(value)) == ("model", name)
 
 
 def test_the_chart_of_a_cache_failure_is_the_first(configured: Callable[..., Settings]) -> None:
