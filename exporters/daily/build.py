@@ -162,7 +162,12 @@ class DailyBoardBuilder:
         days = [context.show(counts) for counts in history]
         # Oldest first, so that a day is compared with the days before it as they are stored.
         for at, counts in enumerate(history):
-            if context.is_due(counts):
+            if not context.is_due(counts):
+                continue
+            # The final data was published, so other data must not take its place.
+            if await self._source.is_damaged(counts.day):
+                history[at] = counts._replace(is_damaged=True)
+            else:
                 record = await self._finalise(at, context, history, days, snapshot)
                 history[at] = counts._replace(record=record)
         days = [context.show(counts) for counts in history]

@@ -18,17 +18,13 @@ from slo.engine.attainment import objective_status
 from slo.engine.counting import RequestSelection
 from slo.engine.daily import DayUptime, by_day
 from slo.engine.maintenance import Maintenance
-from slo.engine.minute_count_store import Checkpoints, MinuteCountStore
-from slo.engine.minute_counts import DAY, MinuteCounts, Pair
-from slo.engine.observed import (
-    alone_until_s,
-    first_known_minute,
-    floors_s,
-    sum_counts,
-)
+from slo.engine.minute_count_store import Checkpoints, DamagedWindowsError, MinuteCountStore
+from slo.engine.minute_counts import DAY, Pair
+from slo.engine.observed import alone_until_s, first_known_minute, floors_s, sum_counts
 from slo.engine.recount import Recount
 from slo.engine.report import ObjectiveResult
-from slo.engine.tracked import TrackedObjective, retention_days
+from slo.engine.stored_objective import can_be_read_now, load_objective, store_objective
+from slo.engine.tracked import TrackedObjective
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy
 from streams.query.completeness import complete_until_s, waiting_partitions
@@ -78,17 +74,22 @@ class Engine:
         self._recount = Recount()
         self._refreshed_s = self._stored_s = 0.0
         self.windows: list[Maintenance] = []
+        self._damage: DamagedWindowsError | None = None  # no objective is judged meanwhile
 
     async def refresh(
         self, snapshot: StateSnapshot, now_s: float, keep: bool = True
     ) -> list[ObjectiveResult] | None:
         """Read the slices that changed, and compute statuses: `begin`, `load` and `finish` in one.
 
-        All snapshots must come from the same reader.
+        All snapshots must come from the same reader. Raises StoreError, also if a maintenance
+        window is damaged.
         """
         await self.begin(now_s)
         await snapshot.load([self])
-        return await self.finish(snapshot, now_s, keep)
+        results = await self.finish(snapshot, now_s, keep)
+        if self._damage is not None:
+            raise self._damage
+        return results
 
     async def begin(self, now_s: float) -> None:
         """Prepare for a refresh at `now_s`, the wall clock. Raises StoreError."""
@@ -96,8 +97,11 @@ class Engine:
         if not self._objectives:
             return
         today = int(now_s) // 60 // DAY
-        if not self._kept or now_s - self._refreshed_s > _ONE_PAUSE_S:
-            await self._load(today)
+        is_due = not self._kept or now_s - self._refreshed_s > _ONE_PAUSE_S
+        if not is_due and now_s - self._stored_s >= STORE_EVERY_S:
+            is_due = await can_be_read_now(self._store, self._kept)
+        if is_due:
+            await self._load(today, now_s)
         self._refreshed_s = now_s
         for kept in self._kept:
             kept.minute_counts.move(today + 2 - kept.minute_counts.days)
@@ -106,9 +110,10 @@ class Engine:
     async def finish(
         self, snapshot: StateSnapshot, now_s: float, keep: bool = True
     ) -> list[ObjectiveResult] | None:
-        """Bring the minute counts up to date and judge; None while a first reading is under way.
+        """Bring the minute counts up to date and judge.
 
-        `keep`: whether to store the counts. Raises StoreError.
+        Return None while a first reading is under way, or a maintenance window is damaged. `keep`:
+        whether to store the counts. Raises StoreError.
         """
         if not self._objectives:
             return []
@@ -122,12 +127,15 @@ class Engine:
             self._see(views, snapshot.heartbeats, int(now_s))
         if now_s - self._stored_s >= STORE_EVERY_S:
             self._stored_s = now_s
-            self.windows = await self._store.windows()
-            for kept in self._kept:
-                kept.close_last_period(self.windows, int(now_s))
-                kept.adjust(self.windows, int(now_s))
+            await self._read_windows()
+            if self._damage is None:
+                for kept in self._kept:
+                    kept.close_last_period(self.windows, int(now_s))
+                    kept.adjust(self.windows, int(now_s))
             if keep:
                 await self._keep()
+        if self._damage is not None:
+            return None
         return [
             found
             for kept in self._kept
@@ -169,18 +177,12 @@ class Engine:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def _load(self, today: int) -> None:
+    async def _load(self, today: int, now_s: float) -> None:
         self._counts, self._done, self._kept, self._changed = {}, {}, [], set()
         self._recount = Recount()
-        self.windows = await self._store.windows()
         for policy, objective in self._objectives:
-            days = retention_days(objective)
-            minute_counts = MinuteCounts(today + 2 - days, days)
             selection = RequestSelection(policy, objective, self._token_of, self._apart_tiers)
-            kept = TrackedObjective(policy, objective, selection, minute_counts)
-            kept.head = await self._store.head(kept.selection.id)
-            kept.counted = dict(kept.head.reach)
-            await self._store.fill(kept.selection.id, minute_counts)
+            kept = await load_objective(self._store, policy, objective, selection, today, now_s)
             self._kept.append(kept)
         # Slices that all objectives have counted are not read again.
         for partition in {one for kept in self._kept for one in kept.counted}:
@@ -365,36 +367,17 @@ class Engine:
                 kept.adjusted.get(name, ()),
             )
 
+    async def _read_windows(self) -> None:
+        try:
+            self.windows, self._damage = await self._store.windows(), None
+        except DamagedWindowsError as error:
+            log.error("%s; no objective is judged", error)
+            self._damage = error
+
     async def _keep(self) -> None:
         try:
-            await self._write()
+            for kept in self._kept:
+                if self._refreshed_s >= kept.damaged_until_s:
+                    await store_objective(self._store, kept, self._done)
         except StoreError as error:  # what is known stays known, and the next try writes it all
             log.warning("%s; minute counts are not stored", error)
-
-    async def _write(self) -> None:
-        for kept in self._kept:
-            kept.head = await self._store.head(kept.selection.id)
-            for clock, reach in kept.tries:  # what another exporter has stored since
-                if all(at <= kept.head.reach.get(one, (-1, -1)) for one, at in reach.items()):
-                    kept.minute_counts.dirty = {
-                        key: at for key, at in kept.minute_counts.dirty.items() if at > clock
-                    }
-            kept.tries = [*kept.tries[-9:], (kept.minute_counts.clock, dict(self._done))]
-            dirty = dict(kept.minute_counts.dirty)
-            kept.minute_counts.clock += 1
-            closed_periods = {
-                key: one for key, one in kept.fresh.items() if key not in kept.head.closed_periods
-            }
-            if not dirty and not closed_periods:
-                continue
-            head = await self._store.write(
-                kept.selection.id,
-                self._done,
-                kept.packed(dirty),
-                closed_periods,
-            )
-            if head is not None:
-                kept.head = head
-                kept.minute_counts.dirty = {
-                    key: at for key, at in kept.minute_counts.dirty.items() if dirty.get(key) != at
-                }

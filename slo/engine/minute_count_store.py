@@ -43,10 +43,16 @@ class Head:
     closed_periods: dict[tuple[str, int], ClosedPeriod] = field(
         default_factory=dict
     )  # by name, begin
+    # Stored closed periods that cannot be read: nothing takes their place.
+    damaged: set[tuple[str, int]] = field(default_factory=set)
 
     def is_within(self, reach: Checkpoints) -> bool:
         """Return whether the head includes no more than `reach` does, in any partition."""
         return all(at <= reach.get(partition, (-1, -1)) for partition, at in self.reach.items())
+
+
+class DamagedWindowsError(StoreError):
+    """A maintenance window is stored that cannot be read."""
 
 
 class MinuteCountStore:
@@ -66,8 +72,8 @@ class MinuteCountStore:
         except (RedisError, OSError) as error:
             raise _store_error("read", ledger_id, error) from error
 
-    async def fill(self, ledger_id: str, minute_counts: MinuteCounts) -> None:
-        """Read the days that the counts span from Redis into them."""
+    async def fill(self, ledger_id: str, minute_counts: MinuteCounts) -> set[int]:
+        """Read the days that the counts span from Redis into them; return the damaged ones."""
         days = range(minute_counts.first_day, minute_counts.first_day + minute_counts.days)
         damaged: set[int] = set()
         try:
@@ -89,6 +95,7 @@ class MinuteCountStore:
             # Last, as the fields of a day come in any order.
             for day_number in damaged:
                 minute_counts.forget(day_number)
+            return damaged.intersection(days)
         except (RedisError, OSError) as error:
             raise _store_error("read", ledger_id, error) from error
 
@@ -124,11 +131,10 @@ class MinuteCountStore:
                     pipe.expire(self._keys.ledger(ledger_id, month), KEPT_S)
                 for (name, begin), closed_period in closed_periods.items():
                     # The first exporter that closes a period decides its figures: they were
-                    # published.
-                    if (name, begin) not in head.closed_periods:
+                    # published. A damaged one is restored, or stays unknown.
+                    if (name, begin) not in {*head.closed_periods, *head.damaged}:
                         head.closed_periods[name, begin] = closed_period
                         field = f"closed:{begin}:{name}"
-                        # A damaged one is in Redis, but not in the head: it is not replaced.
                         pipe.hsetnx(key, field, seal_json(field, closed_period.pack()))
                 pipe.hset(key, REACH, pack_reach(reach))
                 pipe.expire(key, KEPT_S)
@@ -141,7 +147,10 @@ class MinuteCountStore:
         return head
 
     async def windows(self) -> list[Maintenance]:
-        """Return all maintenance windows, cancelled ones too, by begin."""
+        """Return all maintenance windows, cancelled ones too, by begin.
+
+        Raises DamagedWindowsError if one of them cannot be read.
+        """
         try:
             found = await self._redis.hgetall(self._keys.maintenance)
         except (RedisError, OSError) as error:
@@ -153,7 +162,7 @@ class MinuteCountStore:
             ]
         except DamagedError as error:
             # Without one of them verdicts would be wrong.
-            raise StoreError(
+            raise DamagedWindowsError(
                 f"{self._keys.maintenance}: {error}; a worker restores it from the archive within "
                 "a minute, or put a backup back"
             ) from error
@@ -181,6 +190,8 @@ def _head(found: Mapping[bytes, bytes]) -> Head:
         except DamagedError as error:
             # Without the reach all kept slices are counted again, which changes no count.
             log.error("SLO counts: left out: %s", error)
+            if kind == "closed":
+                head.damaged.add((rest[1], int(rest[0])))
     return head
 
 

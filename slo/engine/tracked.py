@@ -49,6 +49,8 @@ class TrackedObjective:
     judged: dict[str, tuple[object, ObjectiveStatus]] = field(default_factory=dict)
     gaps: CountGaps = NO_GAPS
     days: DayCache = field(default_factory=DayCache)
+    # Stored days could not be read, and may be restored until then (Unix seconds); 0: all were.
+    damaged_until_s: float = 0
 
     def counted_until(self, view: PartitionView) -> int:
         """Return the last checkpoint of a partition that the counts include; -1 if none."""
@@ -64,7 +66,9 @@ class TrackedObjective:
         mine = [
             one
             for (of, _), one in found.items()
-            if of == name and one.begin >= self.minute_counts.begin
+            if of == name
+            and one.begin >= self.minute_counts.begin
+            and (of, one.begin) not in self.head.damaged
         ]
         return sorted(mine, key=lambda one: -one.begin)
 
@@ -94,13 +98,14 @@ class TrackedObjective:
     def close_last_period(self, windows: Sequence[Maintenance], now_s: int) -> None:
         """Close the last period that is over, once late events had their time."""
         begin, end = last_closed_period(self.objective.period, now_s - SEAL_AFTER_S)
-        # Counts that begin within the period would close it with a part of its requests.
-        if begin < self.minute_counts.begin:
+        # Counts that begin within the period, or of which days may be restored, would close it with
+        # a part of its requests.
+        if begin < self.minute_counts.begin or now_s < self.damaged_until_s:
             return
         in_force = self.causes(windows)
         excluded = [(one.begin, one.end) for one in in_force]
         for name in self.minute_counts.names(self.objective.scope.per):
-            if (name, begin) in self.head.closed_periods or (name, begin) in self.fresh:
+            if (name, begin) in {*self.head.closed_periods, *self.head.damaged, *self.fresh}:
                 continue
             attained, _ = attainment_over(
                 self.objective, self.minute_counts, name, excluded, (begin, end), now_s

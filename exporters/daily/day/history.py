@@ -40,6 +40,7 @@ class DayCounts(NamedTuple):
     fleet: Counts | None
     record: FinalDay | None  # if the day is final
     attempts: DayAttempts | None = None  # None if they are the requests
+    is_damaged: bool = False  # the day is final, and its stored data cannot be read
 
     @property
     def versions(self) -> object:
@@ -110,7 +111,7 @@ class BoardContext:
         elif state == "running":
             note = self._waiting_note(day)
         else:
-            note = self._open_note(day)
+            note = text.DAMAGED if counts.is_damaged else self._open_note(day)
             # A day without events is absent only once all events are read.
             if not counts.fleet and not note:
                 state = "absent"

@@ -173,6 +173,10 @@ class DaySource:
         stored = await self._store.write_once(record.day.date, record.pack(), counts.pack())
         return FinalDay.unpack(stored)
 
+    async def is_damaged(self, day: CalendarDay) -> bool:
+        """Return whether a day is final, and its stored data cannot be read."""
+        return await self._store.is_damaged(day.date)
+
     async def _records(self, days: Sequence[CalendarDay]) -> dict[str, FinalDay]:
         stored = await self._store.read([day.date for day in days])
         return {date: FinalDay.unpack(data) for date, data in stored.items()}

@@ -38,6 +38,13 @@ class DayStore:
         """Return the stored data of those dates that are final."""
         return await self._read("day", list(dates))
 
+    async def is_damaged(self, date: str) -> bool:
+        """Return whether a date is final, and its stored data cannot be read."""
+        field = self._field("day", date)
+        with store_errors(self.key, "read"):
+            data = cast(bytes | None, await self._redis.hget(self.key, field))
+        return data is not None and not whole_fields(self.key, {field.encode(): data})
+
     async def details(self, dates: Iterable[str]) -> dict[str, bytes]:
         """Return the counts of those dates, if still stored."""
         return await self._read("detail", list(dates))

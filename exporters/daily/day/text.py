@@ -225,6 +225,10 @@ def unread_partitions(behind: Sequence[tuple[int, int]], zone: ZoneInfo) -> str:
     return f"Not all events are read yet: partition {partition} {reach}{rest}."
 
 
+DAMAGED = (
+    "Its final data is damaged in Redis and is not replaced: a worker restores it from the archive "
+    "within a minute, or put a backup back."
+)
 GONE = "It was not finalised in time, and its slices are no longer kept."
 NEVER = (
     "Midnight of this time zone does not fall on slices that are kept; choose another "

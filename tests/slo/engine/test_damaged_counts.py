@@ -10,12 +10,14 @@ import msgspec
 import pytest
 from redis import Redis
 
+from slo.engine.engine import STORE_EVERY_S
 from slo.engine.maintenance import ClosedPeriod, Maintenance
 from slo.engine.minute_count_store import MinuteCountStore
 from slo.engine.minute_counts import DAY, MinuteCounts
 from streams.store.contract import StoreError
 from streams.store.hash_fields import pack_reach, unpack_reach
 from streams.store.redis import connect
+from tests.support.engine_world import NOON, World, judge, policy, recount, traffic
 from tests.support.servers import RedisServer
 
 FIRST = 20_000  # the day of BEGIN
@@ -91,6 +93,10 @@ def test_a_damaged_closed_period_is_left_out_and_never_replaced(
             other = ClosedPeriod(BEGIN, BEGIN + DAY, Fraction(1), 5, 200, ())
             await store.write("o", REACH, {}, {("eu", BEGIN): other})
             assert redis_client.hget(key, field) == damaged
+            # Nor does this exporter publish its own figures for it.
+            written = await store.write("o", REACH, {}, {("eu", BEGIN): other})
+            assert written is not None
+            assert written.closed_periods == {}
         assert (await store.head("o")).closed_periods == {("eu", BEGIN): CLOSED}
 
     use_store(use)
@@ -134,6 +140,63 @@ def test_damaged_counts_make_their_day_unknown_and_no_other(
         assert await filled(store) == whole
 
     use_store(use)
+
+
+def test_no_objective_is_judged_while_a_maintenance_window_is_damaged(
+    in_world: Callable[..., Any], redis_client: Redis
+) -> None:
+    async def use(world: World) -> None:
+        engine = world.engine(policy({}))
+        await world.add(0, traffic(1, 80, NOON, NOON + 100))
+        await world.store.put_window(Maintenance("w-1", NOON, NOON + 60, "ann", "a move", NOON))
+        (key,) = cast(list[bytes], redis_client.keys("*:maintenance"))
+        whole = cast(bytes, redis_client.hget(key, "w-1"))
+        before = await judge(engine, NOON + 100)
+        redis_client.hset(key, "w-1", whole.replace(b"ann", b"bob"))
+        later_s = NOON + 100 + STORE_EVERY_S
+        with pytest.raises(StoreError, match=r"w-1: .*; a worker restores it"):
+            await judge(engine, later_s)
+        with pytest.raises(StoreError, match=r"w-1: .*; a worker restores it"):
+            await judge(engine, later_s + 1)
+        redis_client.hset(key, "w-1", whole)
+        again = await judge(engine, later_s + STORE_EVERY_S)
+        assert again["o0", ""].status.attainment == before["o0", ""].status.attainment
+
+    in_world(use)
+
+
+def test_a_restored_day_is_read_again_and_never_replaced_by_less(
+    in_world: Callable[..., Any], redis_client: Redis
+) -> None:
+    async def use(world: World) -> None:
+        of = policy({})
+        await world.add(0, traffic(1, 80, NOON, NOON + 100))
+        first = world.engine(of)
+        await judge(first, NOON + 100)
+        (key,) = [
+            name
+            for name in cast(list[bytes], redis_client.keys("*ledger*"))
+            if name.endswith(b"2026-11")
+        ]
+        (field,) = [
+            name for name in cast(list[bytes], redis_client.hkeys(key)) if name[:2] == b"c:"
+        ]
+        whole = cast(bytes, redis_client.hget(key, field))
+        redis_client.hset(key, field, whole[:-1] + bytes([whole[-1] ^ 1]))
+        # The slices of the stored counts are older than the damage, and are not read again.
+        engine = world.engine(of)
+        damaged = redis_client.hget(key, field)
+        await judge(engine, NOON + 200)
+        await world.add(0, traffic(2, 80, NOON + 200, NOON + 300))
+        await judge(engine, NOON + 200 + STORE_EVERY_S)
+        assert redis_client.hget(key, field) == damaged
+        redis_client.hset(key, field, whole)
+        found = await judge(engine, NOON + 200 + 2 * STORE_EVERY_S)
+        assert found["o0", ""].status.attainment == recount(world.events)
+        await judge(engine, NOON + 200 + 3 * STORE_EVERY_S)
+        assert redis_client.hget(key, field) not in (whole, damaged)
+
+    in_world(use)
 
 
 def test_a_version_without_checksums_reads_the_reach_as_before() -> None:

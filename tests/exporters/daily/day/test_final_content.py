@@ -18,6 +18,7 @@ from exporters.daily.day.store import DETAIL_DAYS, KEPT_DAYS, DayStore
 from exporters.reference.customers import Customer
 from streams.checksums import open_json
 from streams.state.snapshot import Gap
+from streams.store.keys import Keys
 from tests.support.checks import not_none
 from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.daily_state import day_of as on
@@ -56,6 +57,33 @@ def test_late_events_after_the_seal_are_corrections_and_the_sealed_bytes_stay(
             assert f"{len(found)} numbers would read otherwise today" in facts.trust
             assert facts.month_to_date.requests == recount(world.within(BEGIN, END))["requests"]
         assert await world.stored() == before
+
+    in_world(use)
+
+
+def test_a_damaged_final_day_is_provisional_and_other_boards_are_built(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
+        await one_day(world)
+        await world.tell(END + 5 * HOUR_S)
+        sealed = (await world.builder().facts(END + 5 * HOUR_S)).day
+        kafka, field = world.settings.kafka, f"day UTC {DATE}"
+        key = Keys(kafka.group, kafka.topic).days
+        whole = (await world.stored())[field.encode()]
+        damaged = whole.replace(b'"version"', b'"vers1on"')
+        assert damaged != whole
+        await world.client.hset(key, field, damaged)
+        await world.tell(END + DAY_S + 5 * HOUR_S)
+        builder = world.builder()
+        day = (await builder.facts(END + 5 * HOUR_S, DATE)).day
+        assert (day.state, day.values) == ("provisional", sealed.values)
+        assert "is damaged in Redis" in day.note
+        # The next day is closed, is finalised, and has its board.
+        assert (await builder.facts(END + DAY_S + 5 * HOUR_S)).day.state == "sealed"
+        assert (await world.stored())[field.encode()] == damaged
+        await world.client.hset(key, field, whole)
+        assert (await builder.facts(END + DAY_S + 5 * HOUR_S, DATE)).day == sealed
 
     in_world(use)
 
