@@ -91,9 +91,8 @@ class Intake(Section):
         20,
         gt=0,
         le=300,
-        description="If the body of a request does not arrive within this time, or Kafka does not "
-        "confirm its events within this time, the request is answered with 503, and the sender "
-        "sends it again.",
+        description="Time for the body of a request, and again for Kafka's confirmation of its "
+        "events. After it the request is answered with 503, and the sender sends it again.",
     )
     retry_after_s: int = Field(
         5, ge=1, le=3_600, description="`Retry-After` of the answer 503, in seconds."

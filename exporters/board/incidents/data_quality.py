@@ -1,8 +1,8 @@
 """Whether the board's numbers are current and complete.
 
 Pure but for the recent totals. Whether an alert holds comes from the rules (alerts.py). The board
-itself checks only what no rule pages for: that a live worker owns each partition, as readiness
-does, and that a partition is catching up.
+itself checks what comes before an alert: a partition without a live worker, seconds without news,
+and a partition that catches up.
 """
 
 from collections.abc import Iterator
@@ -94,8 +94,8 @@ def data_quality(
         workers=len(workers),
         complete=complete,
         rebuilt=bool(reading.alerts.named(STATE_LOST)),
-        # Partitions that no worker reads are worse than late ones, and have other words.
         no_news=bool(unheard or unanswered),
+        # Partitions that no worker reads are worse than late ones, and have other words.
         catching_up=bool(delays_s) and not (unowned or silences_s or _has_fired(reading)),
     )
     return DataQuality(

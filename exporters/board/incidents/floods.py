@@ -19,13 +19,19 @@ from exporters.board.incidents.notifications import incident_key
 from exporters.board.input import BoardInput
 from exporters.windows.incremental import CUSTOMER, Sums
 from exporters.windows.measured import Amounts
-from slo.policy.conditions import FLOOD_SHARE, FLOOD_TIMES_OTHERS, USUAL_MIN_REQUESTS
+from slo.policy.conditions import (
+    FLOOD_SHARE,
+    FLOOD_TIMES_OTHERS,
+    FLOOD_TIMES_OWN,
+    USUAL_MIN_REQUESTS,
+)
 from streams.events.decoder import OUTCOMES
 from streams.events.fields import OTHER
 from streams.state.slices import PROBES_AT
 from streams.state.tables import Ints
 
 FLOOD_DAY = "24h"
+_MINUTES_BEFORE = 24 * 60 - 1  # of the day, without the last one
 # Requests of all others in the day before, for each one in the minute: so that a share is usual.
 _USUAL_MINUTES = 10
 _LIMITED_AT = OUTCOMES.index("rate_limited")
@@ -61,7 +67,10 @@ def floods(reading: BoardInput) -> list[CustomerFlood]:
         others, others_before = fleet - sent, fleet_day - fleet - before
         if customer == OTHER or others_before < _USUAL_MINUTES * others:
             continue
-        # Beside all others, as a customer alone follows the hours of the day.
+        # Both, as in the rule: a customer alone follows the hours of the day, and beside all others
+        # one that never changes stands out at night.
+        if sent * _MINUTES_BEFORE <= FLOOD_TIMES_OWN * before:
+            continue
         if sent * others_before <= FLOOD_TIMES_OTHERS * before * others:
             continue
         row = minute.counts.values[at].tolist()

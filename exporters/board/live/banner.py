@@ -41,6 +41,8 @@ class _Finding:
 
     state: State
     words: str
+    value: str = ""  # of a card, as its objective has them
+    target: str = ""
 
 
 def make_banner(
@@ -58,14 +60,12 @@ def make_banner(
             return Banner("unknown", words)
         return Banner("unknown", f"These numbers are old: {words[:1].lower()}{words[1:]}")
     findings = list(_missed_cards(cards))
-    # The objective of a card is told once.
+    # The objective of a card is told once; that of a place, with the same numbers, is another.
+    told = {(card.state, card.value, card.target) for card in findings}
     findings += [
         finding
         for finding, row in _missed_objectives(objectives)
-        if not any(
-            card.state == finding.state and row.value in card.words and row.target in card.words
-            for card in findings
-        )
+        if row.scope != "fleet" or (row.state, row.value, row.target) not in told
     ]
     states = [_state_of(incident) for incident in incidents]
     states += [finding.state for finding in findings]
@@ -159,20 +159,22 @@ def _missed_cards(cards: Mapping[str, TileValue]) -> Iterator[_Finding]:
         if card.state not in ("at_risk", "breached"):
             continue
         if label in _LATENCIES:
-            target = (
-                "" if card.target is None else f", target under {fmt.exact_latency(card.target)}"
-            )
+            target = "" if card.target is None else f"under {fmt.exact_latency(card.target)}"
         elif card.target is not None:
-            target = f", target at least {fmt.exact_percent(card.target)}"
+            target = f"at least {fmt.exact_percent(card.target)}"
         else:
-            target = ", far below the usual"
-        words = f"{label} is {_card_value(label, card, card.value)} over the "
-        words += f"{fmt.last_window(WINDOW)}{target}"
+            target = ""
+        if target:
+            against = f", target {target}"
+        else:
+            against = "" if label in _LATENCIES else ", far below the usual"
+        value = _card_value(label, card, card.value)
+        words = f"{label} is {value} over the {fmt.last_window(WINDOW)}{against}"
         # The window describes the past: a fault that ended is in it for minutes.
         if card.last_minute is not None:
             words += f", and met again in the {fmt.last_window(LAST_MINUTE)}: "
             words += _card_value(label, card, card.last_minute)
-        yield _Finding(card.state, words)
+        yield _Finding(card.state, words, value, target)
 
 
 def _card_value(label: str, card: TileValue, value: float | None) -> str:

@@ -96,8 +96,9 @@ class Day:
 class Trend:
     """The board's day against the norm of the days before it.
 
-    A norm is the median of the known days among the 7 (28) before it; None with less than 3 (7). Of
-    tokens, only days of the same weekday are compared: 1 (at least 3 of 4).
+    A norm is the median of the known days among the 7 (28) before it; None with less than 3 (7).
+    The norms of tokens are of the same weekday: the day a week before, and the median of the four
+    weeks before (at least 3 known).
     """
 
     metric: Metric

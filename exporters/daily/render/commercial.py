@@ -192,9 +192,12 @@ def cache_answer(margin: CacheMargin | None) -> str:
         reached = saved / (saved + lost) if saved > 0 else 0.0
         return (
             f"{words}, and lost {_usd(lost)} to models below a hit rate of "
-            f"{exact_percent(target)}: {percent(reached)} of what the target would save."
+            f"{exact_percent(target)}: {percent(reached)} of what would be saved if these "
+            "models reached it."
         )
-    words += f": every model reaches a hit rate of {exact_percent(target)}."
+    # A model without known cached tokens, or without a price, has no dollars.
+    which = "known cached tokens" + (" and a price" if margin.unpriced_tokens else "")
+    words += f": no model with {which} is below a hit rate of {exact_percent(target)}."
     below = [row for row in margin.rows if row.dimension == "customer" and row.lost_usd]
     if not below:
         return words
@@ -245,7 +248,7 @@ def contract_row(contract: Contract) -> ContractRow:
 def contracts_note(contracts: Sequence[Contract], due: Sequence[Contract]) -> str:
     """Return the contracts that are due soon, those at risk, and the revenue at stake."""
     if not contracts:
-        return "No customer has a renewal date (`renewal` in the customer directory)."
+        return "No customer has a renewal date (key renewal of the customer directory)."
     later = len(contracts) - len(due)
     rest = f"; {count(later)} later" if later else ""
     if not due:

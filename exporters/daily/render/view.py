@@ -124,6 +124,7 @@ class View:
     contracts: tuple[ContractRow, ...]  # those that are due within RENEWAL_DAYS
     contracts_more: int
     contracts_note: str  # how many are at risk, and the revenue at stake
+    has_directory: bool  # of customers; without one a mail does not ask about renewals
     risks: tuple[RiskRow, ...]  # those at risk
     risks_more: int
     risks_note: str  # how many objectives are not at risk
@@ -198,6 +199,7 @@ def view_of(facts: DailyFacts) -> View:
         contracts=tuple(contract_row(contract) for contract in due[:CONTRACTS_SHOWN]),
         contracts_more=max(0, len(due) - CONTRACTS_SHOWN),
         contracts_note=contracts_note(facts.contracts, due),
+        has_directory=bool(facts.contracts or facts.segments),
         risks=tuple(risk_row(risk) for risk in at_risk[:RISKS_SHOWN]),
         risks_more=max(0, len(at_risk) - RISKS_SHOWN),
         risks_note=risks_note(facts.risks),

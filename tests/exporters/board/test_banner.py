@@ -119,6 +119,25 @@ def test_a_new_incident_is_not_hidden_behind_an_old_one() -> None:
     assert banner.headline == "The budget burns. New: The cache fails. And 1 more."
 
 
+@pytest.mark.parametrize(
+    ("scope", "value", "target", "is_told"),
+    [
+        ("fleet", "99.1 %", "at least 99.9 %", False),
+        ("region eu-west-1", "99.1 %", "at least 99.9 %", True),
+        ("fleet", "9.1 %", "at least 99.9 %", True),
+    ],
+)
+def test_only_the_objective_of_a_card_is_left_out_beside_it(
+    scope: str, value: str, target: str, is_told: bool
+) -> None:
+    card = TileValue(0.991, 1_000, 0.999, "breached")
+    cards = dict.fromkeys(CARDS, replace(card, state="ok")) | {"Availability": card}
+    row = replace(WELL.objectives[0], scope=scope, state="breached", value=value, target=target)
+    banner = make_banner((), FRESH, 1, cards, (row,))
+    assert banner.headline.startswith("Availability is 99.1 % over the last 5 minutes, target ")
+    assert (f"Objective {row.objective}" in banner.headline) is is_told
+
+
 def test_the_incident_of_a_missed_objective_is_not_announced_beside_it() -> None:
     row = replace(WELL.objectives[0], objective="uptime", scope="fleet", state="breached")
     missed = Incident("ticket", "Objective uptime is missed: its error budget is spent.", None)

@@ -83,6 +83,15 @@ def test_customers_that_send_little_or_as_usual_are_no_flood(
     assert told(facts_of(configured(), calm(), flood(per_s, since_s)), FLOOD) == []
 
 
+def test_a_customer_that_never_changes_is_no_flood_when_all_others_stop(
+    configured: Callable[..., Any],
+) -> None:
+    #  acct-7  150 a minute for 16 hours; all others until the last minutes
+    steady = flood(2.5, NOW_S - 16 * 3_600)
+    others = [one for one in calm() if one["ended_at"] < (NOW_S - 120) * 1_000]
+    assert told(facts_of(configured(), steady, others), FLOOD) == []
+
+
 def test_in_the_first_minutes_no_share_is_unusual(configured: Callable[..., Any]) -> None:
     young = [one for one in calm() if one["ended_at"] >= (NOW_S - 120) * 1_000]
     assert told(facts_of(configured(), young, flood(30)), FLOOD) == []

@@ -6,6 +6,7 @@ import pytest
 
 from exporters.daily.day.facts import CacheMargin, CacheRow
 from exporters.daily.render.commercial import GROWTH_TITLES, cache_answer, growth_table
+from exporters.daily.render.html import message
 from exporters.daily.render.plain_text import plain_text
 from tests.support.daily_samples import some_facts
 
@@ -34,13 +35,21 @@ def margin(saved: float | None, lost: float | None, customer_lost: float = 0.0) 
         (
             margin(30.0, 10.0),
             "Saved 30.00 USD, and lost 10.00 USD to models below a hit rate of 40 %: 75 % of what "
-            "the target would save.",
+            "would be saved if these models reached it.",
         ),
-        (margin(12.0, 0.0), "Saved 12.00 USD: every model reaches a hit rate of 40 %."),
+        (
+            margin(12.0, 0.0),
+            "Saved 12.00 USD: no model with known cached tokens is below a hit rate of 40 %.",
+        ),
         (
             margin(12.0, 0.0, 1.5),
-            "Saved 12.00 USD: every model reaches a hit rate of 40 %. 2 customers in the list "
-            "stayed below it and lost 3.00 USD.",
+            "Saved 12.00 USD: no model with known cached tokens is below a hit rate of 40 %. "
+            "2 customers in the list stayed below it and lost 3.00 USD.",
+        ),
+        (
+            replace(margin(12.0, 0.0), unpriced_tokens=9),
+            "Saved 12.00 USD: no model with known cached tokens and a price is below a hit rate of "
+            "40 %.",
         ),
     ],
 )
@@ -89,4 +98,13 @@ def test_a_first_day_says_once_that_there_is_nothing_to_compare_with() -> None:
 
 def test_without_renewal_dates_the_question_says_what_is_missing() -> None:
     text = plain_text(replace(some_facts(), contracts=()))
-    assert "Reliable enough for renewals? No customer has a renewal date (`renewal` in" in text
+    assert "Reliable enough for renewals? No customer has a renewal date (key renewal of" in text
+
+
+def test_without_a_customer_directory_the_mail_does_not_ask_about_renewals() -> None:
+    facts = replace(some_facts(), contracts=())
+    no_directory = replace(facts, segments=())
+    asked = "Reliable enough for renewals?"
+    mails = [message(one, None) for one in (facts, no_directory)]
+    assert [asked in mail for mail in mails] == [True, False]
+    assert asked in plain_text(no_directory)
