@@ -13,7 +13,7 @@ from typing import Any
 import redis.asyncio as aioredis
 
 from streams.config.latency import Latency
-from streams.errors import RequestError
+from streams.errors import RequestError, Unavailable
 from streams.query.completeness import settled_until_s
 from streams.query.instants import rfc3339, rfc3339_ms
 from streams.state.coverage import Coverage
@@ -309,7 +309,8 @@ async def query(client: "aioredis.Redis", group: str, topic: str, question: Ques
             "and kafka.topic to those of its settings"
         )
     if not any(view.is_readable for view in snapshot.views):
-        raise snapshot.views[0].damage[0]
+        damage = (f"partition {view.partition}: {view.damage[0]}" for view in snapshot.views)
+        raise Unavailable(f"{', '.join(damage)}: use `tokenpulse state check`")
     range_ = choose_range(question, snapshot.views, int(time.time()), snapshot.heartbeats)
     cache = SliceCache(
         lambda view: [

@@ -93,6 +93,9 @@ async def check_partition(partition: int, look: Look) -> PartitionCheck:
     for at in range(0, len(slice_ids), FIELDS_AT_ONCE):
         part = slice_ids[at : at + FIELDS_AT_ONCE]
         stored = await look(["index", *map(slice_field, part)])
+        # A worker replaces the whole state, or Redis was emptied.
+        if "index" not in stored:
+            return await check_partition(partition, look)
         # A worker may have deleted slices since.
         index = decode_index(stored["index"])
         for slice_id in part:

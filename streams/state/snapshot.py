@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from streams.checksums import DamagedError, check_array, checksum, seal_array
-from streams.errors import one_line
+from streams.errors import Unavailable, one_line
 from streams.events.watermark import Watermark
 from streams.state.registry import CHUNK, CustomerKey, SeriesKey, padded_series
 from streams.state.set_back import SetBack
@@ -139,7 +139,7 @@ def encode_meta(meta: Meta) -> bytes:
 
 
 def decode_meta(data: bytes) -> Meta:
-    """Read a stored meta; raises ValueError for one of a newer schema, or DamagedError."""
+    """Read a stored meta; raises Unavailable for one of a newer schema, or DamagedError."""
     check_array("meta", data)
     try:
         schema = data[3] if data[0] == _ARRAY_16 else data[1]  # it comes first in the array
@@ -147,13 +147,16 @@ def decode_meta(data: bytes) -> Meta:
             return _meta_decoder.decode(data)
     except (ValueError, IndexError) as error:
         raise _unreadable("meta", error) from error
-    raise ValueError(
+    raise Unavailable(
         f"state has schema {schema}, this program reads up to {SCHEMA}: upgrade the program"
     )
 
 
 def check_fields(meta: Meta, offset: bytes | int, fields: Mapping[str, bytes]) -> None:
     """Compare fields beside the slices with the checksums in the meta. Raises DamagedError."""
+    # A program without checksums stored no offset in the meta to compare with.
+    if not (_text(offset).isascii() and _text(offset).isdigit()):
+        raise DamagedError("offset", f"is {_text(offset)!r}, not a number")
     if meta.offset is not None and str(meta.offset) != _text(offset):
         raise DamagedError("offset", f"is {_text(offset)}, but was stored as {meta.offset}")
     for name, crc in meta.checksums.items():

@@ -14,13 +14,13 @@ Fields that leave a hash by age leave the archive with the next pass.
 
 import logging
 import zlib
-from collections.abc import Awaitable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
 import redis.asyncio as aioredis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 
 from streams.checksums import DamagedError
 from streams.errors import one_line
@@ -130,6 +130,8 @@ class HashArchive:
         keys = Keys(group, topic)
         self._prefix, self._marker = keys.prefix, keys.archived_hashes
         self._archived: _Archived | None = None
+        # Damaged fields that the archive does not have, by their fingerprint.
+        self._lost: dict[Field, tuple[int, int]] = {}
 
     def forget(self) -> None:
         """Read the archive anew in the next pass, as another process may write it meanwhile."""
@@ -162,9 +164,20 @@ class HashArchive:
                 restored = len(contents)
                 stored = sequence
         contents = await self._contents()
-        damaged = [field for field in contents if _is_damaged(*field, contents[field])]
-        if damaged:
-            restored += await self._repair(damaged)
+        # Archived values were checked before they were archived.
+        damaged = {
+            field: value
+            for field, value in contents.items()
+            if self._archived.values.get(field) != _fingerprint(value)
+            and _is_damaged(*field, value)
+        }
+        new = {
+            field: value
+            for field, value in damaged.items()
+            if self._lost.get(field) != _fingerprint(value)
+        }
+        if new:
+            restored += await self._repair(new)
             contents = await self._contents()
         whole = {
             field: value
@@ -174,7 +187,7 @@ class HashArchive:
         await self._write(self._archived, whole, stored, set(contents))
         return restored
 
-    async def _repair(self, damaged: Sequence[Field]) -> int:
+    async def _repair(self, damaged: Contents) -> int:
         """Restore damaged fields from the archive; return how many it had."""
         archived = self._place.contents(await self._archive.live(self._place))
         copies = {
@@ -185,9 +198,28 @@ class HashArchive:
         for name, field in damaged:
             state = "restored" if (name, field) in copies else "not in the archive either"
             log.error("%s%s: %r is damaged: %s", self._prefix, name, field, state)
-        for (name, field), value in copies.items():
-            await _answer(self._redis.hset(self._prefix + name, field, value), self._marker)
+        for (name, field), value in damaged.items():
+            if (name, field) in copies:
+                await self._replace(name, field, value, copies[name, field])
+            else:
+                self._lost[name, field] = _fingerprint(value)
         return len(copies)
+
+    async def _replace(self, name: str, field: bytes, damaged: bytes, value: bytes) -> None:
+        """Write a value in the place of the damaged one, unless another process has written."""
+        key = self._prefix + name
+        async with self._redis.pipeline(transaction=True) as pipe:
+            await _answer(pipe.watch(key), key)
+            if await _answer(pipe.hget(key, field), key) != damaged:
+                return
+            pipe.multi()  # type: ignore[no-untyped-call]
+            pipe.hset(key, field, value)
+            try:
+                await pipe.execute()
+            except WatchError:
+                log.info("%s: %r: written meanwhile: the next pass looks again", key, field)
+            except (RedisError, OSError) as error:
+                raise _store_error(key, error) from error
 
     async def _write(
         self, archived: _Archived, contents: Contents, stored: int, present: Set[Field]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from streams.errors import Unavailable
 from streams.state.edges import export_edges
 from streams.state.partition import PartitionState
 from streams.state.registry import NameLimits
@@ -269,7 +270,7 @@ def test_state_of_a_newer_program_is_refused() -> None:
     shelf = shelf_after([plain(NOON)])
     schema, *rest = msgspec.msgpack.decode(shelf.fields["meta"])
     shelf.fields["meta"] = msgspec.msgpack.encode([schema + 1, *rest, "something new"])
-    with pytest.raises(ValueError, match="schema 6, this program reads up to 5: upgrade"):
+    with pytest.raises(Unavailable, match="schema 6, this program reads up to 5: upgrade"):
         shelf.names()
 
 

@@ -11,6 +11,7 @@ import redis
 import redis.asyncio as aioredis
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio.client import Pipeline
 
 from streams.checksums import seal_json
 from streams.config.settings import Kafka
@@ -142,6 +143,51 @@ def test_a_damaged_field_is_restored_and_its_copy_is_not_replaced(
         redis_client.hset(key, "w-20", sealed)  # under another name, and never archived
         assert await archive.synchronise() == 0
         assert redis_client.hget(key, "w-20") == sealed
+
+    run(story)
+
+
+def test_a_damaged_field_that_the_archive_lacks_is_looked_for_once(
+    run: Run, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, sealed = f"{PREFIX}maintenance", seal_json("w-18", b'{"id": "w-18"}')
+
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        archive = owner()
+        redis_client.hset(key, "w-20", sealed)  # under another name
+        for _ in range(3):
+            await archive.synchronise()
+        assert caplog.text.count("not in the archive either") == 1
+        redis_client.hset(key, "w-20", sealed.replace(b"18", b"19"))
+        await archive.synchronise()
+        assert caplog.text.count("not in the archive either") == 2
+
+    run(story)
+
+
+@pytest.mark.parametrize("at_watch", [False, True])
+def test_a_value_written_during_a_repair_stays(
+    run: Run, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, at_watch: bool
+) -> None:
+    key, sealed = f"{PREFIX}maintenance", seal_json("w-18", b'{"id": "w-18"}')
+    newer = seal_json("w-18", b'{"id": "w-18", "cancelled": true}')
+
+    async def story(owner: Callable[[], HashArchive]) -> None:
+        redis_client.hset(key, "w-18", sealed)
+        archive = owner()
+        await archive.synchronise()
+        redis_client.hset(key, "w-18", sealed.replace(b"18", b"19"))
+        place, name = (Pipeline, "watch") if at_watch else (KafkaArchive, "live")
+        before = getattr(place, name)
+
+        async def write_meanwhile(*arguments: Any) -> Any:
+            answer = await before(*arguments)
+            redis_client.hset(key, "w-18", newer)
+            return answer
+
+        monkeypatch.setattr(place, name, write_meanwhile)
+        await archive.synchronise()
+        assert redis_client.hget(key, "w-18") == newer
 
     run(story)
 
