@@ -349,7 +349,7 @@ class DailyBoardBuilder:
             trust=text.trust(day, now_s, self._zone, holes),
             days=tuple(days[-CLOSED_DAYS - 1 :]),
             targets=targets,
-            trends=trends(day, days[:at]),
+            trends=trends(day, context.as_norms(history[:at], days[:at])),
             month=month,
             month_to_date=values_of(total.fleet, targets),
             risks=shown_risks,

@@ -170,6 +170,16 @@ class BoardContext:
         is_inside = first_s is not None and day.from_s + HOUR_S <= first_s < day.to_s
         return first_s if is_inside else None
 
+    def as_norms(self, history: Sequence[DayCounts], days: Sequence[Day]) -> list[Day]:
+        """Return days to compare later ones with: that of the first event is incomplete.
+
+        It is shown as complete, as no event of it is missing, but counting began within it.
+        """
+        return [
+            day if self.first_event_in(counts.day) is None else replace(day, complete=False)
+            for counts, day in zip(history, days, strict=True)
+        ]
+
     def _waiting_note(self, day: CalendarDay) -> str:
         # Some records always wait, and the newest event may be some seconds old.
         behind = self.waiting(min(day.to_s, self.now_s) - BEHIND_AFTER_S)

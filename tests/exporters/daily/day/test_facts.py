@@ -197,6 +197,24 @@ def test_a_first_day_says_when_its_data_begin(in_world: Callable[..., Any]) -> N
     in_world(use)
 
 
+@pytest.mark.parametrize(("begin_h", "change"), [(0, 0.0), (15, None)])
+def test_a_day_that_counting_began_within_is_no_norm_of_tokens(
+    in_world: Callable[..., Any], begin_h: int, change: float | None
+) -> None:
+    async def use(world: World) -> None:
+        begin_ms = 1e3 * (MIDNIGHT + begin_h * HOUR_S)
+        await world.add(0, [one for one in steady(0) if one["ended_at"] >= begin_ms])
+        for number in range(1, 8):
+            await world.add(0, steady(number))
+        facts = await world.builder().facts(MIDNIGHT + 8 * DAY_S + 12 * HOUR_S)
+        assert facts.date == "2026-11-17"
+        assert on(facts, "2026-11-10").complete
+        tokens = next(one for one in facts.trends if one.metric == "tokens")
+        assert tokens.change_7d == change
+
+    in_world(use)
+
+
 def test_the_board_is_plain_data(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
         for number in range(3):
