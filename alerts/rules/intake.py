@@ -21,7 +21,12 @@ from slo.health_limits import (
     INTAKE_UNAVAILABLE_SHARE,
 )
 from slo.policy.units import percent_text
-from streams.intake.metrics import ANSWERS_TOTAL, EVENTS_TOTAL, WAITING_FOR_SCHEMA
+from streams.intake.metrics import (
+    ANSWERS_TOTAL,
+    EVENTS_TOTAL,
+    UNDELIVERED_TOTAL,
+    WAITING_FOR_SCHEMA,
+)
 from streams.store.heartbeat import BROKER_SILENT_AFTER_S
 
 INTAKE_JOBS = "tokenpulse-intake.*"  # regular expression of the scrape jobs
@@ -67,10 +72,10 @@ def _alerts() -> Iterator[Alert]:
         "TokenpulseIntakeDown",
         f"{_stuck(INSTALLATION)}\nunless on (cluster) ({_brokers_are_silent()})",
         "Kafka confirms no event of the intake",
-        "In 2m the intake answered {{ $value | humanize }} requests with 503, and in the last "
-        "minute Kafka confirmed none of its events. Senders must send the records again; those "
-        "that they drop are lost.",
-        "{{ $value | humanize }} answers 503 in 2m",
+        "In 2m the intake could not deliver the events of {{ $value | humanize }} requests, and in "
+        "the last minute Kafka confirmed none. It answered them with 503. Senders must send the "
+        "records again; those that they drop are lost.",
+        "{{ $value | humanize }} requests in 2m",
         "none without a confirmed event",
         30,
         cause="delivery",
@@ -83,8 +88,8 @@ def _alerts() -> Iterator[Alert]:
         f"{unavailable} / {answers} > {number(INTAKE_UNAVAILABLE_SHARE)}"
         f"\nand {unavailable} * 300 >= {INTAKE_FEWEST_UNAVAILABLE_TICKET}",
         "{{ $value | humanizePercentage }} of the intake's answers are 503",
-        "Kafka confirms events late, or more bytes wait for it than "
-        "intake.max_in_flight_bytes allows. Senders send the records again.",
+        "Kafka confirms events late, more bytes wait for it than intake.max_in_flight_bytes "
+        "allows, or bodies of requests arrive too slowly. Senders send the records again.",
         "{{ $value | humanizePercentage }} answered with 503",
         f"at most {percent_text(INTAKE_UNAVAILABLE_SHARE)}",
         600,
@@ -105,11 +110,11 @@ def _alerts() -> Iterator[Alert]:
 
 
 def _stuck(by: tuple[str, ...]) -> str:
-    """Return PromQL for intakes whose requests are answered with 503, and that deliver no event."""
-    unavailable = sum_of(f"increase({_UNAVAILABLE}[2m])", by)
+    """Return PromQL for intakes with requests that were not delivered, and no delivered event."""
+    undelivered = sum_of(f"increase({UNDELIVERED_TOTAL}[2m])", by)
     confirmed = sum_of(f"increase({EVENTS_TOTAL}[1m])", by)
     return (
-        f"{unavailable} >= {INTAKE_FEWEST_UNAVAILABLE}"
+        f"{undelivered} >= {INTAKE_FEWEST_UNAVAILABLE}"
         f"\nunless on ({', '.join(by)}) ({confirmed} > 0)"
     )
 

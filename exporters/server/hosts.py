@@ -19,6 +19,8 @@ class AllowedHosts:
         lowered = [name.lower().rstrip(".") for name in names]
         self._allows_all = "*" in lowered
         self._names = {"localhost", bound.lower(), *lowered}
+        # One address of IPv6 has several forms.
+        self._addresses = {_address(name) for name in self._names} - {None}
         self._suffixes = tuple(name for name in lowered if name.startswith("."))
         # A name in the DNS cannot be an address, so no page can claim one by rebinding.
         self._allows_addresses = bound in ALL_ADDRESSES
@@ -28,11 +30,18 @@ class AllowedHosts:
         name = _without_port(host.lower()).rstrip(".")
         if self._allows_all or name in self._names or name.endswith(self._suffixes or ("\0",)):
             return True
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
+        address = _address(name)
+        if address is None:
             return False
-        return self._allows_addresses or address.is_loopback
+        return self._allows_addresses or address.is_loopback or address in self._addresses
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that a name is; None if it is another name."""
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
 
 
 def _without_port(host: str) -> str:

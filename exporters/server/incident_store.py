@@ -88,8 +88,11 @@ class BoardIncidentStore:
                 return None
             check_json(_ALERTS.decode(), stored)
             return msgspec.json.decode(stored, type=StoredAlerts)
-        except (msgspec.DecodeError, DamagedError):
-            return None  # of another version, or damaged
+        except msgspec.DecodeError:
+            return None  # of another version
+        except DamagedError as error:
+            log.error("%s: left out: %s", self._key, error)
+            return None
 
     async def write_alerts(self, firing: Sequence[AlertState], now_s: float) -> None:
         """Write the alerts that fire, if they changed or were written some time ago."""
@@ -120,7 +123,8 @@ class BoardIncidentStore:
     async def _read(self, before_s: float) -> tuple[list[IncidentRecord], list[str]]:
         """Return the stored incidents, and unreadable fields of before `before_s`.
 
-        Another version wrote the unreadable ones; the newer of them may still be in use.
+        Another version wrote the unreadable ones, or they are damaged; another exporter may use
+        the newer of them.
         """
         stored = cast(dict[bytes, bytes], await self._redis.hgetall(self._key))
         records, old = [], []

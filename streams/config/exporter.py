@@ -1,5 +1,6 @@
 """The settings of the exporter: address, windows, policies, reference files. Pure."""
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +22,18 @@ def _known_zone(zone: str) -> str:
     return zone
 
 
+def _host_name(name: str) -> str:
+    is_address = True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        is_address = False
+    # A Host header is compared without its port, so such a name would never match.
+    if not is_address and any(mark in name for mark in ":[]/"):
+        raise ValueError("give the name or the address alone, without scheme, port and brackets")
+    return name
+
+
 class Exporter(Section):
     """The exporter: its address, windows, policies and reference files."""
 
@@ -28,7 +41,7 @@ class Exporter(Section):
     port: int = Field(
         9464, ge=0, le=65_535, description="Port to listen on; 0 chooses a free port."
     )
-    allowed_hosts: tuple[str, ...] = Field(
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_host_name)], ...] = Field(
         (),
         description="Names by which browsers and Prometheus reach the exporter, such as that of a "
         "reverse proxy or a container; `.example.com` allows all names below, `*` any. Always "

@@ -14,6 +14,7 @@ _SCOPE_LENGTH = 100
 _PREFIX = "tokenpulse_intake_"
 # Names that alert rules read.
 ANSWERS_TOTAL = f"{_PREFIX}answers_total"
+UNDELIVERED_TOTAL = f"{_PREFIX}undelivered_total"
 EVENTS_TOTAL = f"{_PREFIX}events_total"
 WAITING_FOR_SCHEMA = f"{_PREFIX}waiting_for_schema"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -27,6 +28,10 @@ class IntakeMetrics:
         self.registry = CollectorRegistry()
         self._scopes: set[tuple[str, str]] = set()
         self.answers = self._counter(ANSWERS_TOTAL, "Requests by status of the answer", "code")
+        self.undelivered = self._counter(
+            UNDELIVERED_TOTAL,
+            "Requests answered with 503 as Kafka did not confirm their events, or no room was left",
+        )
         self.records = self._counter(
             f"{_PREFIX}records_total", "Records received, before they became events"
         )

@@ -145,6 +145,9 @@ class IntakeServer:
             status = HTTPStatus.SERVICE_UNAVAILABLE
             headers["Retry-After"] = str(self._settings.retry_after_s)
             kind, body = bodies.refuse(request.content_type, status, str(error))
+            # A slow sender says nothing about Kafka.
+            if not isinstance(error, SlowBodyError):
+                self._metrics.undelivered.labels(source).inc()
         self._metrics.answers.labels(source, str(status.value)).inc()
         self._metrics.seconds.labels(source).observe(time.monotonic() - began_s)
         return web.Response(status=status, body=body, content_type=kind, headers=headers)
@@ -174,7 +177,7 @@ class IntakeServer:
         return processed
 
     async def _read(self, request: web.Request, reservation: _Reservation) -> bytes:
-        """Return the body as it was sent. Raises BodyError if it is too large."""
+        """Return the body as it was sent. Raises BodyError if it is too large, SlowBodyError."""
         limit = self._settings.max_body_bytes
         if (request.content_length or 0) > limit:
             raise _too_large(limit)
@@ -191,7 +194,7 @@ class IntakeServer:
                     reservation.cover(size)
                     chunks.append(chunk)
         except TimeoutError as error:
-            raise Unavailable(
+            raise SlowBodyError(
                 f"the body did not arrive within {self._settings.answer_timeout_s:g} s "
                 f"(intake.answer_timeout_s); {_AGAIN}"
             ) from error
@@ -230,6 +233,10 @@ class IntakeServer:
             status=HTTPStatus.OK if problem is None else HTTPStatus.SERVICE_UNAVAILABLE,
             headers={"Cache-Control": "no-store"},
         )
+
+
+class SlowBodyError(Unavailable):
+    """A body did not arrive in time; the sender must send it again."""
 
 
 def _too_large(limit: int) -> BodyError:

@@ -91,7 +91,7 @@ def check(
 
     Raises RequestError if no worker would execute the command, or records would be counted twice.
     """
-    status = _find(statuses, partition)
+    status = find_partition(statuses, partition)
     # A command for a partition that runs would wait for its next halt.
     if status.halted is None:
         raise RequestError(
@@ -136,7 +136,7 @@ def check_set_back(
 
     Raises RequestError if it cannot, or if no worker would do it.
     """
-    status = _find(statuses, partition)
+    status = find_partition(statuses, partition)
     _check_worker(status, stale_after_s)
     reason = refuse_set_back(status.settled_ms, to_ms)
     if reason is None and to_ms < (now_s - HORIZON_S) * 1_000:
@@ -146,7 +146,8 @@ def check_set_back(
     return status
 
 
-def _find(statuses: Sequence[PartitionStatus], partition: int) -> PartitionStatus:
+def find_partition(statuses: Sequence[PartitionStatus], partition: int) -> PartitionStatus:
+    """Return the status of a partition. Raises RequestError if no worker ever claimed it."""
     status = next((status for status in statuses if status.partition == partition), None)
     if status is None:
         claimed = ", ".join(str(status.partition) for status in statuses) or "none"
@@ -222,7 +223,7 @@ class Partitions:
         if command.kind == CommandKind.SET_WATERMARK:
             await self.check_set_back(partition, command.to or 0)
         elif command.kind == CommandKind.REPAIR:
-            _check_worker(_find(await self.statuses(), partition), self._stale_after_s)
+            _check_worker(find_partition(await self.statuses(), partition), self._stale_after_s)
         else:
             await self.check(partition, command.to)
         await enqueue_command(self._client, self._group, self._topic, partition, command)

@@ -28,7 +28,8 @@ FIXES = {
     HaltReason.UNREADABLE: "`tokenpulse partitions move` resumes after it",
     HaltReason.LOG_TRUNCATED: "`tokenpulse partitions move` to offset 0 counts the new log",
     HaltReason.LOG_RECREATED: "`tokenpulse partitions move` to offset 0 counts the new log",
-    HaltReason.DAMAGED: "put a backup of Redis back, or `tokenpulse state repair --accept-loss`",
+    HaltReason.DAMAGED: "put a backup of Redis back, then `tokenpulse state repair`; or give up "
+    "what is damaged with `tokenpulse state repair --accept-loss`",
 }
 OF_ANOTHER_LOG = (HaltReason.LOG_TRUNCATED, HaltReason.LOG_RECREATED)
 

@@ -12,7 +12,7 @@ def _labels() -> dict[str, set[str]]:
     metrics.notes.labels("s", "n", "scope")
     for one in (metrics.lag, metrics.waiting):
         one.labels("s", "0")
-    for counter in (metrics.records, metrics.spans, metrics.events):
+    for counter in (metrics.records, metrics.spans, metrics.events, metrics.undelivered):
         counter.labels("s")
     metrics.last_event.labels("s")
     return {

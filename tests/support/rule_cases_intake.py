@@ -15,9 +15,10 @@ def running(*values: str, job: str = JOB) -> dict[str, str]:
 
 
 def answers(failed: str, confirmed: str, job: str = JOB) -> dict[str, str]:
-    """Return answers 503 and 200, and events that Kafka confirmed."""
+    """Return requests not delivered, answers 503 and 200, and events that Kafka confirmed."""
     name = "tokenpulse_intake_answers_total"
     return {
+        named("tokenpulse_intake_undelivered_total", job=job, source="gateway"): failed,
         named(name, job=job, source="gateway", code="503"): failed,
         named(name, job=job, source="gateway", code="200"): confirmed,
         named("tokenpulse_intake_events_total", job=job, source="gateway"): confirmed,
@@ -71,6 +72,7 @@ def stuck() -> list[Case]:
     return [
         Case("all is answered with 503", True, nothing),
         Case("and no event was ever confirmed", True, dict([*nothing.items()][:1])),
+        Case("bodies arrive too slowly", False, dict([*nothing.items()][1:])),
         Case("some events are confirmed", False, answers(RISES, RISES)),
         Case("all is well", False, answers(FLAT, RISES)),
         Case("no request, no event", False, answers(FLAT, FLAT)),

@@ -9,9 +9,15 @@ from typing import Any, TypeVar
 import click
 
 from streams.query.instants import rfc3339_ms
-from streams.query.partitions import Partitions, PartitionStatus, new_command
+from streams.query.partitions import (
+    Partitions,
+    PartitionStatus,
+    find_partition,
+    new_command,
+)
 from streams.query.state_check import PartitionCheck, check_states
 from streams.store.contract import CommandKind, OperatorCommand
+from streams.store.heartbeat import HaltReason
 from streams.store.rebuilding import Source
 from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Instant, Words
@@ -151,25 +157,37 @@ def state_repair(ctx: click.Context, only: Sequence[int], accept_loss: bool, rea
 
     Exit status 0 if all are whole or counting again, 1 if one stays halted.
     """
-    damaged = [
-        check for check in _checks(ctx) if check.damage and (not only or check.partition in only)
-    ]
+    damaged = _partitions_to_repair(ctx, only)
     if not damaged:
         click.echo("no stored field is damaged")
     halted = []
-    for check in damaged:
+    for partition in damaged:
         command = new_command(CommandKind.REPAIR, int(accept_loss), reason)
-        status = _send(ctx, check.partition, command, REPAIRED_WITHIN_S)
+        status = _send(ctx, partition, command, REPAIRED_WITHIN_S)
         if status.halted is None:
-            click.echo(f"partition {check.partition}: worker {status.worker} repaired the state")
+            click.echo(f"partition {partition}: worker {status.worker} repaired the state")
         else:
             halted.append(status)
             click.echo(
-                f"tokenpulse: partition {check.partition}: halted: {_halt(status)}: "
+                f"tokenpulse: partition {partition}: halted: {_halt(status)}: "
                 f"{status.halted_detail}",
                 err=True,
             )
     sys.exit(1 if halted else 0)
+
+
+def _partitions_to_repair(ctx: click.Context, only: Sequence[int]) -> list[int]:
+    """Return the damaged partitions of `only`, or of all. Raises RequestError for an unknown one.
+
+    One that is halted for damage is one of them also if a backup of Redis was put back since: its
+    worker looks at the state again by this command only.
+    """
+    checks, statuses = _checks(ctx), _with_partitions(ctx, lambda partitions: partitions.statuses())
+    for partition in only:
+        find_partition(statuses, partition)
+    damaged = {check.partition for check in checks if check.damage}
+    damaged |= {one.partition for one in statuses if one.halted == HaltReason.DAMAGED}
+    return sorted(damaged.intersection(only) if only else damaged)
 
 
 _REBUILT_FROM = {

@@ -14,7 +14,7 @@ from alerts.rules.traffic import traffic_groups
 from exporters.catalogue import pipeline as catalogue
 from exporters.catalogue import requests, sources
 from slo.alert_state import SampleKey, Samples, sample_key
-from streams.intake.metrics import ANSWERS_TOTAL, EVENTS_TOTAL
+from streams.intake.metrics import ANSWERS_TOTAL, EVENTS_TOTAL, UNDELIVERED_TOTAL
 
 PARTITIONS = 8
 ALL = tuple(range(PARTITIONS))
@@ -149,6 +149,7 @@ class PipelineMetrics:
         set_sample(EVENTS_TOTAL, 1e6 + _RATE * since_s, **_GATEWAY)
         set_sample(ANSWERS_TOTAL, 1e6 + since_s, code="200", **_GATEWAY)
         set_sample(ANSWERS_TOTAL, 0.0, code="503", **_GATEWAY)
+        set_sample(UNDELIVERED_TOTAL, 0.0, **_GATEWAY)
 
     def _fail_intake(
         self,
@@ -163,8 +164,9 @@ class PipelineMetrics:
             set_sample(EVENTS_TOTAL, 1e6 + _RATE * (since_s - lasted_s), **_GATEWAY)
             set_sample(ANSWERS_TOTAL, 1e6 + since_s - lasted_s, code="200", **_GATEWAY)
             set_sample(ANSWERS_TOTAL, lasted_s, code="503", **_GATEWAY)
+            set_sample(UNDELIVERED_TOTAL, lasted_s, **_GATEWAY)
         elif fault.kind == "no_intake" and since_s < fault.end_s:
-            del samples[EVENTS_TOTAL], samples[ANSWERS_TOTAL]
+            del samples[EVENTS_TOTAL], samples[ANSWERS_TOTAL], samples[UNDELIVERED_TOTAL]
             set_sample("up", 0.0, instance="intake:4318", **_INTAKE)
 
     def _apply(

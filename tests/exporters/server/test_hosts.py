@@ -5,6 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from pydantic import ValidationError
 
 from exporters.server.hosts import AllowedHosts
 from exporters.server.http import create_app
@@ -29,6 +30,20 @@ def test_the_address_it_listens_on_is_allowed_and_all_of_them_if_it_listens_on_a
     for bound in ("0.0.0.0", "::", ""):
         assert [AllowedHosts(bound).allow(host) for host in probes] == [True] * 3
     assert AllowedHosts("board.example").allow("board.example:9464")
+
+
+def test_an_address_is_allowed_in_each_of_its_forms() -> None:
+    for hosts in (AllowedHosts("fd00:0:0:0:0:0:0:1"), AllowedHosts("127.0.0.1", ["FD00::0:1"])):
+        assert hosts.allow("[fd00::1]:9464")
+        assert not hosts.allow("[fd00::2]:9464")
+
+
+def test_a_name_with_a_port_is_no_setting() -> None:
+    for name in ("board.example:8443", "https://board.example", "[fd00::1]"):
+        with pytest.raises(ValidationError, match="without scheme, port and brackets"):
+            settings_for("redis://127.0.0.1:1/0", allowed_hosts=[name])
+    for name in ("board.example", ".cluster.local", "fd00::1", "10.0.0.5", "*"):
+        settings_for("redis://127.0.0.1:1/0", allowed_hosts=[name])
 
 
 def test_names_of_the_setting_are_allowed() -> None:

@@ -238,6 +238,11 @@ def test_members_of_other_names_reach_no_topic(intake: IntakeOnBroker) -> None:
         assert "Ada" not in repr(records)
 
 
+async def metrics_page(client: ClientSession) -> str:
+    async with client.get("/metrics") as answer:
+        return await answer.text()
+
+
 def test_senders_that_stop_within_a_body_take_no_room_of_others(intake: IntakeOnBroker) -> None:
     head = (
         f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
@@ -257,6 +262,8 @@ def test_senders_that_stop_within_a_body_take_no_room_of_others(intake: IntakeOn
             answer = await reader.readuntil(b"\r\n")
             assert answer.startswith(b"HTTP/1.1 503")
             writer.close()
+        # That says nothing about Kafka, so it is not one of the answers that page.
+        assert "tokenpulse_intake_undelivered_total{" not in await metrics_page(client)
 
     intake.run(
         use,
@@ -308,6 +315,8 @@ def test_a_broker_that_stands_still_costs_answers_and_no_memory(
         assert status == 503
         assert "wait for Kafka (intake.max_in_flight_bytes)" in content["error"]
         assert time.monotonic() - began_s < settings.intake.answer_timeout_s
+        waited = f"{room // len(body) + 1}.0"
+        assert f'undelivered_total{{source="anonymous"}} {waited}' in await metrics_page(client)
         released.set()
         for _ in range(100):  # the first may find the bytes of those that waited
             if (await post(client, body))[0] == 200:

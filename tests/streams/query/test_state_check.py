@@ -44,6 +44,20 @@ def test_whole_states_are_said_to_be_whole(settings: Settings) -> None:
     assert all(line.endswith(" fields, all whole") for line in lines)
     repaired = run("state", "repair", "--reason", "a test", settings=settings)
     assert (repaired.exit_code, repaired.output) == (0, "no stored field is damaged\n")
+    unknown = run("state", "repair", "--partition", "99", "--reason", "a test", settings=settings)
+    assert unknown.exit_code == 2
+    assert "partition 99: unknown; workers have claimed: 0, 1" in unknown.output
+
+
+def test_a_partition_halted_for_damage_is_repaired_after_a_backup_was_put_back(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    keys = Keys(settings.kafka.group, settings.kafka.topic)
+    redis_client.hset(keys.heartbeat(1), mapping={"halted": "damaged", "at_ms": "1"})
+    # No field is damaged, but this worker would never look; here it is not there at all.
+    done = run("state", "repair", "--reason", "a test", settings=settings)
+    assert done.exit_code == 2, done.output
+    assert "partition 1: no worker is there to execute the command" in done.output
 
 
 def test_a_state_that_is_removed_during_the_check_has_no_damage(

@@ -212,6 +212,25 @@ def test_a_damaged_slice_is_counted_again_from_the_log() -> None:
     asyncio.run(story())
 
 
+def test_a_halted_partition_counts_again_by_a_repair_after_its_backup_was_put_back() -> None:
+    async def story() -> None:
+        log, redis = a_log(), MemoryRedis()
+        await counted(log, redis)
+        whole = dict(redis.partition(0).fields)
+        flip(redis, "totals")
+        bench = WorkerBench(log, redis)
+        bench.log_begin = 7
+        await bench.take_over((0, 1))
+        assert bench.halt == "damaged"
+        redis.partition(0).fields.update(whole)
+        await bench.command("repair", 0)
+        assert not bench.halt
+        await recounted(bench)
+        assert requests(redis) == EVENTS
+
+    asyncio.run(story())
+
+
 def test_a_repair_of_a_whole_state_changes_no_number() -> None:
     async def story() -> None:
         log, redis = a_log(), MemoryRedis()
