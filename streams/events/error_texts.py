@@ -11,7 +11,7 @@ from functools import lru_cache
 # that which Python and RE2 share. `.?` stands for the space, `_` or `-` that some writers have.
 ERROR_TEXTS: tuple[tuple[str, str, str | None], ...] = (
     (
-        "rate.?limit|too.?many.?(?:requests|tokens)|throttl|quota|resource.?exhausted"
+        "rate.?limit|too.?many.?(?:requests|tokens)|throttl|quota(?:[^t]|t[^i]|$)|resource.?exhausted"
         "|budget.?exceeded",
         "rate_limited",
         "rate",
@@ -19,12 +19,20 @@ ERROR_TEXTS: tuple[tuple[str, str, str | None], ...] = (
     ("time.?out|timed.?out|deadline.?exceeded", "timeout", None),
     ("overload|unavailable|at capacity|model.?not.?ready", "overloaded", None),
     (
-        "cancel|generator.?exit|client.{0,4}(?:disconnect|closed)|abort|keyboard.?interrupt",
+        "cancel|generator.?exit|client.{0,4}(?:disconnect|closed)|abort.{0,12}client"
+        "|keyboard.?interrupt",
         "cancelled",
         None,
     ),
-    # Before those of the client: the host was not found, and not the model.
-    ("enotfound|getaddrinfo|name resolution|no such host", "server_error", None),
+    # Before those of the client that have the same words: the connection was aborted, and not the
+    # request; the host or a file was not found, and not the model; the answer was not valid.
+    (
+        "connection.?abort|econnaborted|enotfound|getaddrinfo|name resolution|no such host"
+        "|(?:file|module)notfounderror|response.?validation",
+        "server_error",
+        None,
+    ),
+    ("abort", "cancelled", None),
     (
         "stream.?error|incomplete.{0,10}read|remote.?protocol|peer closed|midstream",
         "stream_error",

@@ -117,14 +117,16 @@ CREATE MACRO usage_cohere(j) AS token_usage(
 );
 
 -- The outcome of an error's text: a class name, a code, or a message. A status in it decides, but
--- a number in prose is none: `429 Rate limit reached`, and not `429 tokens were used`.
+-- a number in prose is none: `429 Rate limit reached`, and not `429 tokens were used`. The status of
+-- a success makes no success of an error: the answer broke after its headers.
 CREATE MACRO error_outcome(e) AS CASE
     WHEN e IS NULL OR e = '' THEN NULL
     WHEN regexp_matches(e, '(?i)(error|status) code:? [1-5]\d\d\b')
-        THEN status_outcome(
-            regexp_extract(e, '(?i)(?:error|status) code:? (\d{3})', 1)::INTEGER)
+        THEN replace(status_outcome(
+            regexp_extract(e, '(?i)(?:error|status) code:? (\d{3})', 1)::INTEGER),
+            'success', 'stream_error')
     WHEN regexp_matches(e, '^([1-3]\d\d$|[45]\d\d($| ?[^ 0-9A-Za-z]| [A-Z]| status code))')
-        THEN status_outcome(left(e, 3)::INTEGER)
+        THEN replace(status_outcome(left(e, 3)::INTEGER), 'success', 'stream_error')
     ELSE error_text_outcome(e)
 END;
 

@@ -150,6 +150,16 @@ def test_each_line_of_the_table_has_a_documented_text_and_a_class_of_the_contrac
         ("BudgetExceededError", "rate_limited"),
         ("504", "timeout"),
         ("strange", "server_error"),
+        ("stream closed, status code 200", "stream_error"),
+        ("Error code: 200", "stream_error"),
+        ("200", "stream_error"),
+        ("429 Too Many Requests, status code 429", "rate_limited"),
+        ("unbalanced quotation mark", "server_error"),
+        ("Quota exceeded", "rate_limited"),
+        ("insufficient_quota", "rate_limited"),
+        ("connection aborted by the client", "cancelled"),
+        ("The operation was aborted", "cancelled"),
+        ("ModuleNotFoundError", "server_error"),
     ],
 )
 def test_outcomes_of_errors_without_a_status(error: str, outcome: str) -> None:
