@@ -27,6 +27,7 @@ from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds
 # 5: columns without a value are left out of the tables of slices and totals.
 # 2 to 4 are read.
 SCHEMA = 5
+SLICE_PREFIX = "s:"  # of the names of the fields with slices
 
 
 class LogFingerprint(NamedTuple):
@@ -130,7 +131,7 @@ _customers_decoder = msgspec.msgpack.Decoder(list[CustomerKey])
 
 def slice_field(of: SliceId) -> str:
     """Name of a slice's field in the store, e.g. `s:600:1700000400`."""
-    return f"s:{LEVELS[of.level].step_s}:{of.start_s}"
+    return f"{SLICE_PREFIX}{LEVELS[of.level].step_s}:{of.start_s}"
 
 
 def encode_meta(meta: Meta) -> bytes:
@@ -194,7 +195,7 @@ class Lineage:
     def _note(self, fields: Mapping[str, bytes]) -> None:
         for name, data in fields.items():
             # Slices and the meta have checksums of their own.
-            if not name.startswith("s:") and name != "meta":
+            if not name.startswith(SLICE_PREFIX) and name != "meta":
                 self._checksums[name] = checksum(name, data)
 
 

@@ -24,6 +24,7 @@ import msgspec
 from streams.checksums import DamagedError
 from streams.state.registry import CHUNK
 from streams.state.snapshot import (
+    SLICE_PREFIX,
     check_fields,
     check_slice,
     decode_index,
@@ -213,7 +214,7 @@ async def write(ledger: Ledger, look: Look, send: Send, at_ms: int) -> int | Non
             raise DamagedError(gone[0], "is missing")
         check_fields(decode_meta(head["meta"]), head["offset"], head)
         for name in names:
-            if name.startswith("s:"):
+            if name.startswith(SLICE_PREFIX):
                 check_slice(name, head[name])
         largest = max([largest, *(len(head[name]) for name in names)])
         for name, copy in (await send_copies(names)).items():

@@ -17,6 +17,10 @@ class StoreError(Unavailable):
     """The store did not answer or refused: one line with what to do."""
 
 
+class CommandError(StoreError):
+    """The heartbeat was written, but the operator command that came back cannot be read."""
+
+
 class StoreUnfitError(StoreError):
     """The store answers, but may discard state by itself: no state may be written to it."""
 
@@ -79,9 +83,14 @@ class OperatorCommand:
         if self.to is not None and self.to < 0:
             raise ValueError(f"to: got {self.to}; give an offset or a time, 0 or more")
 
-    def is_recent(self, now_s: float) -> bool:
-        """Return whether the command was enqueued at most `VALID_S` from `now_s`."""
-        return abs(now_s - self.at_ms / 1_000) <= self.VALID_S
+    def refuse_by_age(self, now_s: float) -> str | None:
+        """Return why the command is not applied at `now_s`; None if it was enqueued recently."""
+        if abs(now_s - self.at_ms / 1_000) <= self.VALID_S:
+            return None
+        return (
+            f"its time differs from this worker's clock by more than {self.VALID_S} s; "
+            "correct the operator's clock, or repeat the command if it is old"
+        )
 
 
 # Field -> value; the key type is that of the client's own signature.
@@ -123,7 +132,10 @@ class Store(Protocol):
     async def send_heartbeat(
         self, partition: int, values: HeartbeatFields
     ) -> OperatorCommand | None:
-        """Write a heartbeat. Return the last command enqueued for the partition, if any."""
+        """Write a heartbeat. Return the last command enqueued for the partition, if any.
+
+        Raises CommandError if the heartbeat was written, but the command is damaged.
+        """
         ...
 
     async def check(self) -> MemoryUse | None:

@@ -26,6 +26,7 @@ from streams.state.snapshot import Snapshot, Stored
 from streams.store.contract import (
     Answer,
     Claimed,
+    CommandError,
     HeartbeatFields,
     Lost,
     OperatorCommand,
@@ -284,7 +285,7 @@ def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand |
     }
     # A version without checksums wrote a command that has none.
     if fields.pop(_CRC, None) not in (None, _command_crc(fields)):
-        raise StoreError(f"{key}: got {fields}, whose checksum is wrong; repeat the command")
+        raise CommandError(f"{key}: got {fields}, whose checksum is wrong; repeat the command")
     try:
         to = int(fields["to"]) if "to" in fields else None
         return OperatorCommand(
@@ -292,7 +293,7 @@ def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand |
             at_ms=int(fields.get("at_ms", 0)),
         )
     except (KeyError, ValueError) as error:
-        raise StoreError(f"{key}: got {fields}; repeat the command") from error
+        raise CommandError(f"{key}: got {fields}; repeat the command") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from streams.config.settings import Worker
 from streams.events.decoder import EventLimits
 from streams.kafka.fetch import Batch
 from streams.store.contract import Store
+from streams.worker.metrics import WorkerMetrics
 from streams.worker.recovery import Archive
 from streams.worker.supervision import StoreSupervision, WorkerCounters
 
@@ -66,3 +67,4 @@ class WorkerContext:
     consumer: ConsumerControl
     archive: Archive | None
     counters: WorkerCounters
+    metrics: WorkerMetrics

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from streams.memory import MemoryUse, process_memory
-from streams.store.contract import OperatorCommand
+from streams.store.contract import CommandError, OperatorCommand
 from streams.store.heartbeat import HaltReason
 from streams.worker.context import WorkerContext
 from streams.worker.partition_worker import PartitionWorker
@@ -31,46 +31,56 @@ class HeartbeatSender:
     async def send(self, worker: PartitionWorker) -> OperatorCommand | None:
         """Send a heartbeat. Return the last command enqueued for the partition, if any.
 
-        Raises StoreError.
+        Raises StoreError; CommandError if it was sent, but the command cannot be read.
         """
+        # Taken before the call and marked as sent after it, so that a failed call loses none.
+        exemplars, samples = worker.exemplars.unsent(), worker.field_samples.unsent()
+        fields = self._fields(worker)
+        if exemplars is not None:
+            fields["exemplars"] = exemplars
+        if samples is not None:
+            fields["field_samples"] = samples
+        command, unreadable = None, None
+        try:
+            command = await self._context.store.send_heartbeat(worker.partition, fields)
+        except CommandError as error:
+            unreadable = error
+        worker.exemplars.mark_sent(exemplars)
+        worker.field_samples.mark_sent(samples)
+        if unreadable is not None:
+            raise unreadable
+        return command
+
+    def _fields(self, worker: PartitionWorker) -> dict[Any, str | int | float]:
+        """Return what each heartbeat says of a partition and of this process."""
         admission, state = worker.admission, worker.state
         ids = worker.deduplicator.ids if worker.deduplicator is not None else None
         counters, halt = self._context.counters, worker.admission.halted
         unfit_reason = self._context.supervision.unfit_reason
         silence_s = self._context.consumer.broker_silence_s()
         at_ms = time.time_ns() // 1_000_000
-        # Taken before the call and marked as sent after it, so that a failed call loses none.
-        exemplars, samples = worker.exemplars.unsent(), worker.field_samples.unsent()
-        command = await self._context.store.send_heartbeat(
-            worker.partition,
-            {
-                "at_ms": at_ms,
-                # By the wall clock, which other processes share; 0 if no broker has answered yet.
-                "broker_at_ms": 0 if silence_s is None else at_ms - round(silence_s * 1_000),
-                "worker": self._worker_name,
-                "highwater": admission.highwater,
-                "readable": admission.readable,
-                "flush_s": round(worker.flush_s, 4),
-                "fenced": counters.fenced,
-                "conflicts": counters.conflicts,
-                "rollbacks": counters.rollbacks,
-                "reseeks": counters.reseeks,
-                "key_mismatches": counters.key_mismatches,
-                "store_errors": counters.store_errors,
-                # An unfit store halts all partitions, so it goes before their own reasons.
-                "halted": HaltReason.STORE_POLICY if unfit_reason else halt.reason if halt else "",
-                "halted_at": halt.offset if halt else state.next_offset,
-                "halted_detail": unfit_reason or (halt.detail if halt else ""),
-                "order": worker.applied_command,
-                "seen_ids": len(ids) if ids is not None else 0,
-                "seen_forgotten": ids.forgotten if ids is not None else 0,
-                "archived_ms": state.archived_at_ms,
-                **_memory_fields("memory", self._memory),
-                **_memory_fields("store_memory", self._context.supervision.store_memory),
-                **({"exemplars": exemplars} if exemplars is not None else {}),
-                **({"field_samples": samples} if samples is not None else {}),
-            },
-        )
-        worker.exemplars.mark_sent(exemplars)
-        worker.field_samples.mark_sent(samples)
-        return command
+        return {
+            "at_ms": at_ms,
+            # By the wall clock, which other processes share; 0 if no broker has answered yet.
+            "broker_at_ms": 0 if silence_s is None else at_ms - round(silence_s * 1_000),
+            "worker": self._worker_name,
+            "highwater": admission.highwater,
+            "readable": admission.readable,
+            "flush_s": round(worker.flush_s, 4),
+            "fenced": counters.fenced,
+            "conflicts": counters.conflicts,
+            "rollbacks": counters.rollbacks,
+            "reseeks": counters.reseeks,
+            "key_mismatches": counters.key_mismatches,
+            "store_errors": counters.store_errors,
+            # An unfit store halts all partitions, so it goes before their own reasons.
+            "halted": HaltReason.STORE_POLICY if unfit_reason else halt.reason if halt else "",
+            "halted_at": halt.offset if halt else state.next_offset,
+            "halted_detail": unfit_reason or (halt.detail if halt else ""),
+            "order": worker.applied_command,
+            "seen_ids": len(ids) if ids is not None else 0,
+            "seen_forgotten": ids.forgotten if ids is not None else 0,
+            "archived_ms": state.archived_at_ms,
+            **_memory_fields("memory", self._memory),
+            **_memory_fields("store_memory", self._context.supervision.store_memory),
+        }

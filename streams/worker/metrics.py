@@ -35,7 +35,7 @@ class WorkerMetrics:
         )
         self.batch_seconds = Histogram(
             f"{_PREFIX}batch_seconds",
-            "Time to count one fetched batch, without waiting for Redis.",
+            "Time to count one fetched batch, without waiting for Redis or Kafka.",
             buckets=_SECONDS,
             registry=self.registry,
         )

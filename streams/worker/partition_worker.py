@@ -22,10 +22,10 @@ from streams.state.edges import export_edges
 from streams.state.limits import thresholds_of
 from streams.state.set_back import refuse_set_back
 from streams.state.slices import SliceId
-from streams.state.snapshot import slice_field
+from streams.state.snapshot import SLICE_PREFIX, slice_field
 from streams.store.contract import Answer, CommandKind, Lost, OperatorCommand, StoreError
 from streams.store.heartbeat import HaltReason
-from streams.store.stored import HEAD, FieldCheck
+from streams.store.stored import FieldCheck
 from streams.worker.admission import (
     FIXES,
     OF_ANOTHER_LOG,
@@ -101,7 +101,7 @@ class PartitionWorker:
     async def consume(self, batch: Batch) -> None:
         """Count a batch if it is the next one of the log; else drop it, seek or halt.
 
-        Raises Lost if another worker has claimed the partition, or its state is damaged.
+        Raises Lost if another worker has claimed the partition, DamagedError if it is damaged.
         """
         async with self._counting:
             if self.released:  # while this batch waited for the lock
@@ -148,6 +148,7 @@ class PartitionWorker:
         remember_ids(batch, self.deduplicator, settled_ms, self._context.event_limits)
 
     async def _count(self, batch: Batch) -> None:
+        began_s = time.monotonic()
         decoded = decode_batch(batch, self.state.watermark, self._context.event_limits)
         rejected = [rejection.position for rejection in decoded.rejections]
         span = (self.state.next_offset, batch.highwater)
@@ -157,13 +158,18 @@ class PartitionWorker:
         self._key_check.check(batch, decoded.columns)
         if self.deduplicator is not None:
             decoded = mark_duplicates(batch, decoded, self.deduplicator)
+        counting_s = time.monotonic() - began_s
         await self._fetch(self.state.missing(decoded))
         await self._dead_letters.send(batch, decoded.rejections)
+        began_s = time.monotonic()
         # After the dead letters, so that every checkpoint with this batch waits for them.
         self.state.apply(decoded, batch.next_offset, batch.last())
         self.field_samples.sample(batch.offsets, batch.timestamps_ms, decoded.columns)
         if self.exemplars.due:
             self.exemplars.sample(batch.values, decoded.columns, self.state.registry.knows)
+        metrics = self._context.metrics
+        metrics.batch_seconds.observe(counting_s + time.monotonic() - began_s)
+        metrics.records.inc(len(batch.values))
 
     async def _fetch(self, missing: Sequence[SliceId]) -> None:
         """Fetch slices that only the store has."""
@@ -237,7 +243,7 @@ class PartitionWorker:
         """Apply the operator command enqueued last, once.
 
         A halted partition applies no `resume` or `move` that was enqueued before the halt: it was
-        meant for another one. Raises Lost if another worker has claimed the partition.
+        meant for another one. Raises Lost, DamagedError as `consume`.
         """
         halt, command_id = self.admission.halted, command.id if command is not None else ""
         if halt is not None and self._command_at_halt is None:
@@ -296,11 +302,7 @@ class PartitionWorker:
                 return
             reason = refuse_set_back(state.watermark.settled_ms, to_ms)
             # A state that was lost is counted again, and must not meet a command of the past.
-            if not command.is_recent(time.time()):
-                reason = (
-                    f"its time differs from this worker's clock by more than {command.VALID_S} s; "
-                    "correct the operator's clock, or repeat the command if it is old"
-                )
+            reason = command.refuse_by_age(time.time()) or reason
             if reason is not None:
                 self.applied_command = command.id
                 self._log.at(state.next_offset).error("watermark not set back: %s", reason)
@@ -377,9 +379,9 @@ class PartitionWorker:
             except StoreError:
                 return  # no answer: the next checkpoint reports it
             except DamagedError as error:
-                if error.field not in HEAD:
+                if error.field == "offset" or error.field.startswith(SLICE_PREFIX):
                     raise
-                # Memory has these fields.
+                # Memory has all other fields.
                 self._log.error("the stored state is damaged: %s: writing it again", error)
                 async with self._counting:
                     self.state.repair({})

@@ -27,6 +27,7 @@ from streams.state.partition import PartitionState
 from streams.state.registry import Registry, customer_hasher
 from streams.state.slices import SliceId
 from streams.state.snapshot import (
+    SLICE_PREFIX,
     Snapshot,
     Stored,
     decode_index,
@@ -177,7 +178,7 @@ class Loader:
         # Written before the first record is counted: the store holds what memory builds on.
         OffsetAdmission.check_answer(await self._store.replace(claim, snapshot))
         # As after a claim, memory begins without slices; they are loaded when a batch needs them.
-        names = [name for name in fields if not name.startswith("s:")]
+        names = [name for name in fields if not name.startswith(SLICE_PREFIX)]
         claim.stored = replace(
             claim.stored,
             offset=archived.offset,

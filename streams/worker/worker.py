@@ -21,7 +21,14 @@ from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
 from streams.logs.partition_log import PartitionLog
 from streams.state.limits import event_limits
-from streams.store.contract import CommandKind, Lost, OperatorCommand, Store, StoreError
+from streams.store.contract import (
+    CommandError,
+    CommandKind,
+    Lost,
+    OperatorCommand,
+    Store,
+    StoreError,
+)
 from streams.worker.context import ConsumerControl, DeadLetterQueue, WorkerContext
 from streams.worker.heartbeat import HeartbeatSender
 from streams.worker.metrics import WorkerMetrics
@@ -66,6 +73,7 @@ class StreamWorker:
             consumer=consumer,
             archive=archive,
             counters=self.counters,
+            metrics=self.metrics,
         )
         self._loader = Loader(settings, store, archive, consumer)
         name = f"{os.uname().nodename}:{os.getpid()}"
@@ -78,6 +86,7 @@ class StreamWorker:
         self._flush_due = asyncio.Event()
         self._flushed = asyncio.Condition()
         self._blocked = False  # back-pressure: no batch is taken
+        self._refused_command = ""  # id of the last repair that was too old
         self._heartbeat_answered = True  # the last one, of any partition
 
     # -- assignment ------------------------------------------------------------------------------
@@ -136,8 +145,8 @@ class StreamWorker:
         """Give all partitions back, with a last checkpoint of each if the store is quick.
 
         `ending`: the process ends, so their offsets are still committed to Kafka. During a
-        rebalance a commit would only disturb it. Return whether offsets are left to commit, and a
-        broker answers that can take them.
+        rebalance a commit would only disturb it. Return whether Redis and a broker answer and all
+        was written; what another worker has claimed is not this worker's to write.
         """
         released, self._released_offsets = self._release_all(), {}
         memory_bytes = self._settings.resident_max_mb * 1_000_000
@@ -145,9 +154,7 @@ class StreamWorker:
         try:
             is_last_try = ending and not self.store_answers
             async with asyncio.timeout(LAST_TRY_S if is_last_try else REVOKE_DEADLINE_S):
-                await asyncio.gather(
-                    *(worker.flush(memory_bytes, last=True) for worker in released)
-                )
+                await asyncio.gather(*(_flush_last(worker, memory_bytes) for worker in released))
         except Exception as error:  # any error: the next owner counts the rest again
             log.warning("partitions given back before all was written: %r", error)
             is_written = False
@@ -250,11 +257,8 @@ class StreamWorker:
         worker = self._partitions.get(batch.partition)
         if worker is None:
             return
-        began_s, before = time.monotonic(), worker.state.next_offset
         try:
             await worker.consume(batch)
-            self.metrics.batch_seconds.observe(time.monotonic() - began_s)
-            self.metrics.records.inc(max(0, worker.state.next_offset - before))
             if worker.state.unflushed >= self._settings.flush_max_events:
                 self._flush_due.set()
         except (Lost, DamagedError) as error:
@@ -337,21 +341,31 @@ class StreamWorker:
     async def _exchange_heartbeat(self, worker: PartitionWorker) -> None:
         """Send a heartbeat, and apply the operator command that the store answers with.
 
-        Raises Lost if another worker has claimed the partition.
+        Raises Lost if another worker has claimed the partition, DamagedError if it is damaged.
         """
         try:
             command = await self._heartbeat.send(worker)
             self._heartbeat_answered = True
         except StoreError as error:
-            self._heartbeat_answered = False
-            log.warning("no heartbeat sent: %s", error)
+            is_sent = self._heartbeat_answered = isinstance(error, CommandError)
+            failure = "operator command ignored" if is_sent else "no heartbeat sent"
+            log.warning("%s: %s", failure, error)
             return
         if command is not None and command.kind == CommandKind.REPAIR:
-            if command.id != worker.applied_command and command.is_recent(time.time()):
-                reason = DamagedError("all fields", f"checked by command of {command.by}")
-                await self._reload(worker, reason, command)
+            await self._repair(worker, command)
+        else:
+            await worker.apply(command)
+
+    async def _repair(self, worker: PartitionWorker, command: OperatorCommand) -> None:
+        if command.id in (worker.applied_command, self._refused_command):
             return
-        await worker.apply(command)
+        if (refusal := command.refuse_by_age(time.time())) is not None:
+            # Not acknowledged: the operator would read that the state was repaired.
+            self._refused_command = command.id
+            PartitionLog(log, worker.partition).error("state not repaired: %s", refusal)
+            return
+        reason = DamagedError("all fields", f"checked by command of {command.by}")
+        await self._reload(worker, reason, command)
 
     def stall(self) -> str | None:
         """Return the problem, for the watchdog, if no checkpoint was written for too long."""
@@ -369,6 +383,13 @@ class StreamWorker:
         if not self._supervision.answers or not self._supervision.is_fit:
             return 0.0
         return max((worker.stalled_s() for worker in self._partitions.values()), default=0.0)
+
+
+async def _flush_last(worker: PartitionWorker, resident_max_bytes: int) -> None:
+    try:
+        await worker.flush(resident_max_bytes, last=True)
+    except Lost as error:  # the new owner counts the rest again
+        PartitionLog(log, worker.partition).warning("given back before all was written: %s", error)
 
 
 def _result(claim: PartitionWorker | BaseException) -> PartitionWorker:

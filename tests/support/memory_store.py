@@ -93,7 +93,7 @@ class MemoryHash:
         return {name: value for name, value in found.items() if value is not None}
 
     def read(self, owner: str, names: Sequence[str]) -> dict[str, bytes]:
-        """`look`, but a missing field is Lost, too."""
+        """`look`, but raise DamagedError for a missing field."""
         found = self.look(owner, names)
         if missing := [name for name in names if name not in found]:
             raise DamagedError(missing[0], "is missing")

@@ -1,12 +1,16 @@
 """Damaged fields of the stored state: a worker repairs them, or halts only their partition."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from streams.state.snapshot import decode_index, decode_meta, slice_field
+from streams.store.contract import OperatorCommand
+from streams.store.stored import FieldCheck
 from streams.worker import partition_worker
 from tests.support.memory_store import MemoryRedis
 from tests.support.worker_bench import (
@@ -137,20 +141,43 @@ def test_without_archive_and_log_only_its_partition_halts(name: str) -> None:
     asyncio.run(story())
 
 
-def test_a_running_worker_writes_what_is_damaged_beside_the_slices_again() -> None:
+@pytest.mark.parametrize("name", HEAD[1:])
+def test_a_running_worker_writes_what_is_damaged_beside_the_slices_again(name: str) -> None:
     async def story() -> None:
         log, redis = a_log(), MemoryRedis()
         bench = await counted(log, redis)
         before = dict(redis.partition(0).fields)
         with checks_at_once():
-            for name in HEAD[1:4]:
-                flip(redis, name)
-                await bench.worker.flush_all()
-                await bench.worker.flush_all()
-                assert redis.partition(0).fields["totals"] == before["totals"]
-                meta = decode_meta(redis.partition(0).fields["meta"])
-                assert meta.rebuilt == 0
+            await bench.worker.flush_all()  # names the fields that the next rounds check
+            flip(redis, name)
+            await bench.worker.flush_all()
+            await bench.worker.flush_all()
+            after = redis.partition(0).fields
+            # The metadata has the time of its checkpoint.
+            assert {**after, "meta": b""} == {**before, "meta": b""}
+            assert decode_meta(after["meta"]).rebuilt == 0
+            look = partial(bench.store.look, bench.partition(0).admission.claim)
+            check = FieldCheck(look)
+            for _ in range(2):
+                assert await check.check_next(10_000) == EVENTS
         assert len(bench.seeks) == 2  # it was not loaded again
+
+
+def test_a_repair_by_a_clock_that_is_wrong_is_refused_once_in_words_and_not_acknowledged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story() -> None:
+        log, redis = a_log(), MemoryRedis()
+        bench = await counted(log, redis)
+        old_ms = time.time_ns() // 1_000_000 - 3_600_000
+        redis.orders[0] = OperatorCommand("r1", "repair", 0, "a test", "me", old_ms)
+        for _ in range(3):
+            await bench.worker.flush_all()
+        assert redis.pulses[0]["order"] == ""
+
+    asyncio.run(story())
+    [line] = [line for line in caplog.messages if "not repaired" in line]
+    assert "differs from this worker's clock by more than 600 s" in line
 
     asyncio.run(story())
 

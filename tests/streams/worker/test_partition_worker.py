@@ -1,11 +1,12 @@
 """One partition under claims of a worker: recreated logs, operator commands, takeovers."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from streams.state.slices import duplicates_of
-from streams.store.contract import OperatorCommand, StoreError
+from streams.store.contract import CommandError, OperatorCommand, StoreError
 from streams.worker import partition_worker
 from streams.worker.exemplars import load_exemplars
 from streams.worker.field_samples import FieldSample, parse_samples
@@ -286,5 +287,80 @@ def test_a_partition_revoked_while_it_is_loaded_again_is_not_claimed(
         owner = redis.partition(0).owner
         await reloading
         assert redis.partition(0).owner == owner
+
+    asyncio.run(run())
+
+
+def test_a_worker_whose_partition_was_claimed_away_ends_as_one_that_wrote_all(
+    log: LogInMemory, redis: MemoryRedis
+) -> None:
+    async def run() -> None:
+        first, second = WorkerBench(log, redis), WorkerBench(log, redis)
+        await first.take_over()
+        log.append(event("a"))
+        await first.consume()
+        await second.take_over()
+        assert await first.worker.revoke(ending=True)
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_could_not_write_ends_as_one_that_did_not(
+    log: LogInMemory, redis: MemoryRedis
+) -> None:
+    async def away(moment: str) -> None:
+        if moment == "flush":
+            raise StoreError("no answer")
+
+    async def run() -> None:
+        bench = WorkerBench(log, redis, store=MemoryStore(redis, "g", "t", away))
+        await bench.take_over()
+        log.append(event("a"))
+        await bench.consume()
+        assert not await bench.worker.revoke(ending=True)
+
+    asyncio.run(run())
+
+
+def test_a_damaged_command_is_no_missing_answer_of_the_store(
+    log: LogInMemory, redis: MemoryRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def damaged(moment: str) -> None:
+        if moment == "pulsed":
+            raise CommandError("order: got {}; repeat the command")
+
+    async def run() -> None:
+        bench = WorkerBench(log, redis, store=MemoryStore(redis, "g", "t", damaged))
+        await bench.take_over()
+        log.append(event("a", ttft_ms=5))
+        await bench.consume()
+        await bench.worker.flush_all()
+        assert bench.worker.store_answers
+        assert bench.partition().exemplars.due  # as after every heartbeat that was sent
+
+    asyncio.run(run())
+    assert any("operator command ignored: order" in line for line in caplog.messages)
+
+
+def test_metrics_of_a_process_have_its_records_and_none_that_kafka_deleted_uncounted(
+    log: LogInMemory, redis: MemoryRedis
+) -> None:
+    async def run() -> None:
+        bench = WorkerBench(log, redis)
+        await bench.take_over()
+        log.append(*[event(f"{at}") for at in range(20)])
+        await bench.consume(until=5)
+        while bench.state().next_offset == 5:  # the worker asks again before it is certain
+            bench.positions[0] = 12  # 5 to 11 are gone
+            await bench.consume()
+        metrics = bench.worker.metrics.registry
+        assert bench.state().next_offset == 20
+        assert metrics.get_sample_value("tokenpulse_worker_process_records_total") == 13
+        count = "tokenpulse_worker_process_batch_seconds_count"
+        assert metrics.get_sample_value(count) == 2
+        await bench.consume()  # without records
+        bench.positions[0] = 10
+        await bench.worker.consume(replace(bench.batch(), epoch=0))  # from before a seek
+        assert metrics.get_sample_value(count) == 2
 
     asyncio.run(run())

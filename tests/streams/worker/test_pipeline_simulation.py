@@ -94,7 +94,9 @@ def give_command(world: World) -> None:
     """Enqueue a command for a time up to half an hour before the stored watermark, if it is due."""
     if world.end < world.command_at or world.redis.orders or not world.hash.fields:
         return
-    watermark_ms = decode_meta(world.hash.fields["meta"]).watermark_ms or 0
+    watermark_ms = decode_meta(world.hash.fields["meta"]).watermark_ms
+    if watermark_ms is None:  # all records so far were rejected
+        return
     to_ms = watermark_ms - world.dice.randint(1, 1_800_000)
     world.redis.orders[0] = OperatorCommand("1", "set-watermark", to_ms, "", "", world.commanded_ms)
 
