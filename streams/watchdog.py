@@ -29,8 +29,9 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
-        self._thread.start()
+        """Begin to watch; a second call does nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def stop(self) -> None:
         """Stop watching."""
@@ -50,8 +51,7 @@ class Watchdog:
 
         # In place of the other checks, which loops that shut down would fail.
         self._checks = [overdue]
-        if self._thread.ident is None:
-            self.start()
+        self.start()
 
     def _watch(self) -> None:
         # The wait is a sleep that stop() ends at once.

@@ -31,7 +31,7 @@ _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Leng
 
 
 class Wait(NamedTuple):
-    """The wait of a connection: for a request or its end, since when, and how long it may."""
+    """What a connection waits for, since when, and how long it may."""
 
     what: str
     since_s: float  # monotonic
@@ -84,7 +84,7 @@ class ConnectionPool:
         self._open += 1
 
     def remove(self, connection: "Connection") -> None:
-        """Count a connection no more; it may be removed twice."""
+        """Remove a connection; a second call does nothing."""
         connections = self._by_client.get(connection.client, set())
         if connection in connections:
             connections.remove(connection)
@@ -116,7 +116,7 @@ class ConnectionPool:
         return True
 
     async def sweep(self) -> None:
-        """Close connections for ever whose clients have kept them waiting for too long."""
+        """Run for ever: close connections that have waited for their clients for too long."""
         while True:
             await asyncio.sleep(SWEEP_S)
             now_s = time.monotonic()

@@ -138,9 +138,12 @@ async def check_address(
 
 async def _bind(host: str, port: int) -> list[socket.socket]:
     """Return listening sockets of all addresses that a host has. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except UnicodeError as error:  # an empty label, or one of more than 63 characters
+        raise OSError(f"{host!r} is no host name") from error
     with contextlib.ExitStack() as opened:
         sockets = []
         for family, kind, protocol, _, address in dict.fromkeys(found):

@@ -89,7 +89,10 @@ class SqlEngine:
     def forbidden(self, sql: str) -> str | None:
         """Return why a SELECT is refused, with the forbidden function; None if it is not."""
         [[text]] = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
-        for node, in_from in _nodes(json.loads(text)):
+        tree = json.loads(text)
+        if tree["error"]:  # without the tree no function can be checked
+            return str(tree["error_message"])
+        for node, in_from in _nodes(tree):
             name = str(node.get("function_name", "")).lower()
             if name in UNBOUNDED and not in_from:
                 return f"{name} is not available in mappings"

@@ -79,3 +79,17 @@ def test_what_is_bad_counts_only_from_when_it_began_and_recovery_clears_it(
 
 def test_a_loop_that_has_not_begun_is_not_called_stuck() -> None:
     assert Ticker("consumer", 0).check() is None
+
+
+def test_a_start_after_the_end_began_changes_nothing() -> None:
+    ended = run(
+        """
+        from streams.watchdog import Watchdog
+
+        watchdog = Watchdog([])
+        watchdog.expect_end(within_s=20)
+        watchdog.start()
+        print("ended by itself")
+        """
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, "ended by itself")

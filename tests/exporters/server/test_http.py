@@ -1,5 +1,6 @@
 """The exporter's pages: formats, the board, and the process that serves them."""
 
+import asyncio
 import gzip
 import os
 import signal
@@ -22,6 +23,7 @@ from exporters.catalogue.pipeline import EXPORTER, EXPORTER_MEMORY_LIMIT, PIPELI
 from exporters.server.refresher import Refresher
 from streams.config.settings import Settings
 from streams.errors import ConfigError
+from streams.http.listener import check_address
 from tests.support.exporter_http import OwnRedis, asked, problem, quick, write_now
 from tests.support.exporter_state import (
     parsed,
@@ -173,3 +175,9 @@ def test_the_status_page_is_alone_on_a_port_of_its_own(
         assert process.wait(30) == 0
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64])
+def test_a_host_that_is_no_name_is_one_line(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"^exporter\.host: cannot listen on .* is no host name;"):
+        asyncio.run(check_address(host, 0, "exporter", "port", "host"))

@@ -176,3 +176,8 @@ def test_a_success_with_an_error_broke_after_its_headers() -> None:
 def test_labels_are_names_of_the_contract(name: str) -> None:
     label = value(f"label('{name}')")
     assert label is None if not name else usable_label(label) == (label, False)
+
+
+def test_a_select_that_cannot_be_examined_is_refused() -> None:
+    assert ENGINE.forbidden("SELECT 1") is None
+    assert ENGINE.forbidden("SELECT * FROM (PIVOT t ON a USING sum(b))") is not None
