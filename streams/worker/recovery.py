@@ -118,8 +118,8 @@ class Loader:
     ) -> Loaded:
         """Claim a partition and load its state; `committed` is its offset in Kafka, 0 if none.
 
-        `damage`: the fields found damaged; all slices are then checked. `accept_loss`: whether an
-        operator accepts that the repair loses counts.
+        `damage`: the damaged field that was found; all slices are then checked. `accept_loss`:
+        whether an operator accepts that the repair loses counts.
 
         Raises StoreError if the store does not answer, Lost if another worker claims it.
         """

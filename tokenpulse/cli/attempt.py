@@ -1,5 +1,6 @@
 """`tokenpulse try`: what a file contains, and how it would be counted."""
 
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -91,10 +92,11 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
 
 def _uses(file: Path, guess: Guess) -> Iterator[str]:
     """Yield how to count the file, and how a topic of such records."""
-    records = str(file)
+    records = shlex.quote(str(file))
     if guess.extraction:
-        records = f"{file.name}.jsonl"
-        yield f"records  {guess.extraction.replace('{file}', str(file))} > {records}"
+        extraction = guess.extraction.replace("{file}", records)
+        records = shlex.quote(f"{file.name}.jsonl")
+        yield f"records  {extraction} > {records}"
     # Spans come from Kafka or over HTTP only.
     if guess.name not in FORMATS:
         option = "" if guess.name == EVENTS else f" --mapping {guess.name}"

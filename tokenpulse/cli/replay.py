@@ -129,7 +129,7 @@ def _summary(outcome: Outcome) -> str:
     if outcome.left_out:
         parts.append(f"{outcome.left_out} fields left out")
     if outcome.skipped:
-        parts.append(f"{outcome.skipped} records that are no requests left out")
+        parts.append(f"{outcome.skipped} records left out (no requests)")
     return ", ".join(parts)
 
 

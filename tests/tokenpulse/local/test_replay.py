@@ -378,6 +378,5 @@ def test_records_that_are_no_requests_are_counted_apart(
         done = run("replay", file, "--mapping", "kong", settings=settings)
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith(
-        "1 row: 1 counted, 0 rejected, 0 could not be mapped, "
-        "2 records that are no requests left out\n"
+        "1 row: 1 counted, 0 rejected, 0 could not be mapped, 2 records left out (no requests)\n"
     )
