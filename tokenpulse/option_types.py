@@ -4,6 +4,7 @@ import getpass
 import math
 import os
 import re
+import time
 import unicodedata
 from datetime import datetime
 from typing import Any
@@ -53,14 +54,21 @@ class PositiveNumber(click.ParamType):
 
 
 class Instant(click.ParamType):
-    """An instant: RFC 3339 with a zone, or seconds since the epoch. Converts to whole seconds."""
+    """An instant: RFC 3339 with a zone, seconds since the epoch, `now`, or `-5m` before now.
+
+    Converts to whole seconds since the epoch.
+    """
 
     name = "instant"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return whole seconds since the epoch, or fail with a usage error."""
         text = str(value)
-        if re.fullmatch(r"\d{1,18}", text):
+        if text == "now":
+            at_s = int(time.time())
+        elif text.startswith("-") and text[1:2].isdigit():
+            at_s = int(time.time()) - TimeSpan().convert(text[1:], param, ctx)
+        elif re.fullmatch(r"\d{1,18}", text):
             at_s = int(text)
         else:
             try:
@@ -70,7 +78,9 @@ class Instant(click.ParamType):
             # Without a zone the same text means another instant on another machine.
             if instant is None or instant.tzinfo is None:
                 self.fail(
-                    f"{shown(text)}: write 2026-01-31T12:00:00Z or seconds since 1970", param, ctx
+                    f"{shown(text)}: write 2026-01-31T12:00:00Z, seconds since 1970, now, or -5m",
+                    param,
+                    ctx,
                 )
             at_s = int(instant.timestamp())
         if not 0 <= at_s <= LAST_S:

@@ -10,6 +10,7 @@ The other modules of this folder define the settings; `make docs` generates docs
 import json
 import os
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin
 
@@ -60,6 +61,7 @@ __all__ = [
 
 _LISTS = (tuple, list, frozenset)  # variables of these are written as JSON
 _UNKNOWN_KEY = "no such setting; docs/configuration.md lists them all"
+_SIMILAR = 0.75  # of `difflib`: near enough to be a mistyped name
 
 
 class Settings(BaseSettings):
@@ -122,11 +124,24 @@ def load_settings(path: Path | None = None, overrides: Mapping[str, Any] | None 
         raise ConfigError("\n".join([*misspelt, *unread])) from None
     except ValidationError as error:
         origin = str(path) if path else ""
-        lines = findings(error.errors(), origin, _UNKNOWN_KEY, is_public=_is_public)
+        lines = findings(error.errors(), origin, _unknown_key, is_public=_is_public)
         raise ConfigError("\n".join([*misspelt, *lines])) from error
     if misspelt:
         raise ConfigError("\n".join(misspelt))
     return settings
+
+
+def _unknown_key(location: Location) -> str:
+    """Return the fix for a setting that does not exist: the one that was meant, if one is near."""
+    *sections, name = map(str, location)
+    model: Any = Settings
+    for section in sections:
+        field = model.model_fields.get(section)
+        model = None if field is None else field.annotation
+        if not hasattr(model, "model_fields"):
+            return _UNKNOWN_KEY
+    near = get_close_matches(name, model.model_fields, 1, _SIMILAR)
+    return f"no such setting; did you mean {near[0]}?" if near else _UNKNOWN_KEY
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import time
 from typing import Any
 
 import click
@@ -57,3 +58,15 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(getpass, "getuser", fail)
     assert terminal_user() == str(os.getuid())
+
+
+@pytest.mark.parametrize(("text", "ago_s"), [("now", 0), ("-5m", 300), ("-2h", 7_200), ("-90", 90)])
+def test_an_instant_may_be_given_by_its_distance_from_now(text: str, ago_s: int) -> None:
+    now_s = int(time.time())
+    assert 0 <= Instant().convert(text, None, None) - (now_s - ago_s) <= 5
+
+
+@pytest.mark.parametrize("text", ["-", "-m", "--5m", "-5y", "now-5m"])
+def test_other_words_for_an_instant_are_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write|span"):
+        Instant().convert(text, None, None)

@@ -20,17 +20,19 @@ def policy() -> None:
 
 
 @policy.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="[FILE...]")
 @click.pass_context
 def check(ctx: click.Context, files: tuple[str, ...]) -> None:
     """Check policies that will be in force together, and print what each objective counts.
 
-    FILE is a path, or the name of a shipped policy. If the state can be read, the command also
-    prints how many requests of the last 24 hours each objective matches. Exit status 1 if an
+    FILE is a path, or the name of a shipped policy; without any, those of the setting
+    `exporter.policies` are checked. If the state can be read, the command also prints how many
+    requests of the last 24 hours each objective matches. Exit status 1 if an
     objective would stay unknown, as the workers do not count its limits; 2 with a line for each
     mistake in a file.
     """
     settings = load_client_settings(ctx.obj)
+    files = files or tuple(map(str, settings.exporter.policies))
     policies = load_policies(files)
     counts = PolicyCounts.read(settings)
     # A check of files needs no running Tokenpulse.

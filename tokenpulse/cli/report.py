@@ -198,7 +198,12 @@ def _counted_apart(total: dict[str, Any]) -> Iterator[tuple[str, str]]:
         available = percent(ratio)
         yield "attempts", f"{count(provider['attempts'])}, {available} available of the provider"
     if streams := {name: n for name, n in total["failures"].items() if n}:
-        yield "failed", ", ".join(f"{name} {count(n)}" for name, n in streams.items())
+        # `unknown 3` alone would read as if the number were unknown.
+        parts = [
+            f"{count(n)} {'with unknown stream' if name == UNKNOWN else name}"
+            for name, n in streams.items()
+        ]
+        yield "failed", f"{count(sum(streams.values()))}: {', '.join(parts)}"
     if errors := total["client_errors"]:
         yield "client", ", ".join(f"{name} {count(errors[name])}" for name in errors)
     if ends := total["endings"]:

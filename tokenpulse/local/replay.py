@@ -43,6 +43,7 @@ POLL_S = 0.1
 DRAIN_SILENCE_S = 120.0
 CHUNK = 2_048
 # A failed request is known by its id and its end, and each replay moves the ends differently.
+MOVED = "note: the times of the file are moved to now; --as-recorded keeps them"
 MOVED_AGAIN = (
     "note: the times of the file are moved to now, so failed requests that were replayed before "
     "count again; --as-recorded keeps the times"
@@ -204,8 +205,8 @@ async def _replay(
                 "other records, which the report would include; set kafka.group and kafka.topic of "
                 "workers of their own, or accept it with --onto-state"
             )
-        if before.all and not replay.as_recorded:
-            say(MOVED_AGAIN)
+        if not replay.as_recorded:
+            say(MOVED_AGAIN if before.all else MOVED)
         async with EventProducer(settings.kafka) as producer:
             limits = event_limits(settings.worker)
             await _send(producer, replay, extent, outcome, limits, say)

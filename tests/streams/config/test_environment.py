@@ -1,6 +1,7 @@
 """Environment variables with a typing error are named; those of other programs are left alone."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,34 @@ def test_a_variable_that_resembles_a_setting_is_an_error_that_names_it(
     with pytest.raises(ConfigError) as error:
         load_settings()
     assert str(error.value) == f"{variable}: no such setting; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "kafka: {bootstap: a:1}",
+            "kafka.bootstap: got 'a:1'; no such setting; did you mean bootstrap?",
+        ),
+        ("kafak: {topic: a}", "kafak: got {'topic': 'a'}; no such setting; did you mean kafka?"),
+        (
+            "kafka: {colour: red}",
+            "kafka.colour: got 'red'; no such setting; docs/configuration.md lists them all",
+        ),
+        (
+            "worker: {limits: {modles: 3}}",
+            "worker.limits.modles: got 3; no such setting; did you mean models?",
+        ),
+    ],
+)
+def test_a_mistyped_key_of_a_file_is_an_error_that_names_the_setting(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_settings(path)
+    assert str(error.value) == f"{path}: {problem}"
 
 
 def test_a_variable_of_no_section_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,21 @@ def test_a_limit_that_is_not_counted_is_status_1(tmp_path: Path, unused_port: in
     )
 
 
+def test_without_a_file_the_policies_in_force_are_checked(
+    configured: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = written(tmp_path)
+    settings = configured(policies=("default", str(file)))
+    write_state(settings, {0: some_events(3, 10, time.time() - 60, time.time())}, time.time())
+    done = run("policy", "check", settings=settings)
+    assert [line for line in done.output.splitlines() if ": policy " in line] == [
+        line
+        for line in run("policy", "check", "default", file, settings=settings).output.splitlines()
+        if ": policy " in line
+    ]
+    assert f"{file}: policy p, 5 objectives, fine" in done.output
+
+
 def test_without_a_state_only_the_words_are_printed(tmp_path: Path, unused_port: int) -> None:
     nowhere = Settings(redis=Redis(url=f"redis://127.0.0.1:{unused_port}/0"))
     done = run("policy", "check", written(tmp_path), settings=nowhere)
