@@ -68,5 +68,5 @@ def test_an_instant_may_be_given_by_its_distance_from_now(text: str, ago_s: int)
 
 @pytest.mark.parametrize("text", ["-", "-m", "--5m", "-5y", "now-5m"])
 def test_other_words_for_an_instant_are_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="write|span"):
+    with pytest.raises(click.BadParameter, match=r"write|span"):
         Instant().convert(text, None, None)

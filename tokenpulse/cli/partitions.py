@@ -237,9 +237,13 @@ def _send(
     ctx: click.Context,
     partition: int,
     command: OperatorCommand,
-    within_s: float = ACKNOWLEDGED_WITHIN_S,
+    within_s: float | None = None,
 ) -> PartitionStatus:
-    """Send a command to the worker of a partition; return the status after it was acknowledged."""
+    """Send a command to the worker of a partition; return the status after it was acknowledged.
+
+    `within_s`: how long to wait, ACKNOWLEDGED_WITHIN_S if None.
+    """
+    within_s = ACKNOWLEDGED_WITHIN_S if within_s is None else within_s
     try:
         return _with_partitions(
             ctx, lambda partitions: partitions.send(partition, command, within_s)

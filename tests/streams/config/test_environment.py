@@ -40,16 +40,16 @@ def test_a_variable_that_resembles_a_setting_is_an_error_that_names_it(
     [
         (
             "kafka: {bootstap: a:1}",
-            "kafka.bootstap: got 'a:1'; no such setting; did you mean bootstrap?",
+            "kafka.bootstap: no such setting; did you mean bootstrap?",
         ),
-        ("kafak: {topic: a}", "kafak: got {'topic': 'a'}; no such setting; did you mean kafka?"),
+        ("kafak: {topic: a}", "kafak: no such setting; did you mean kafka?"),
         (
             "kafka: {colour: red}",
-            "kafka.colour: got 'red'; no such setting; docs/configuration.md lists them all",
+            "kafka.colour: no such setting; docs/configuration.md lists them all",
         ),
         (
             "worker: {limits: {modles: 3}}",
-            "worker.limits.modles: got 3; no such setting; did you mean models?",
+            "worker.limits.modles: no such setting; did you mean models?",
         ),
     ],
 )

@@ -378,7 +378,7 @@ async def told(place: Memory | Server, calls: list[Any]) -> list[Any]:
         for call in calls:
             try:
                 answers.append(await answer(*call))
-            except Lost as error:
+            except (Lost, DamagedError) as error:
                 answers.append(str(error))
             content = place.content().items()
             answers.append({name: named(value.decode("latin-1")) for name, value in content})

@@ -75,7 +75,7 @@ def test_who_was_told_other_numbers_before_the_day_was_final_is_told_the_final_o
     found = send(daily, final(facts, availability_ratio=worse))
     assert sorted(found) == sorted([*MAILED, ("Slack", "delivered", False)])
     told = {to[0]: message for to, message in mailbox.messages[1:]}
-    assert told[TO[0]]["Subject"].startswith("Update: Reliability 2026-11-03: missed P95 TTFT, Up")
+    assert told[TO[0]]["Subject"].startswith("Update: Reliability 2026-11-03: missed P95 TTFT, Av")
     assert told[TO[1]]["Subject"].startswith("Reliability 2026-11-03: missed")
     assert told[TO[0]]["Message-ID"] != mailbox.messages[0][1]["Message-ID"]
     assert channel.messages[1]["text"].startswith("Update: Reliability 2026-11-03")
