@@ -162,6 +162,8 @@ def test_a_running_worker_writes_what_is_damaged_beside_the_slices_again(name: s
                 assert await check.check_next(10_000) == EVENTS
         assert len(bench.seeks) == 2  # it was not loaded again
 
+    asyncio.run(story())
+
 
 def test_a_repair_by_a_clock_that_is_wrong_is_refused_once_in_words_and_not_acknowledged(
     caplog: pytest.LogCaptureFixture,
@@ -178,8 +180,6 @@ def test_a_repair_by_a_clock_that_is_wrong_is_refused_once_in_words_and_not_ackn
     asyncio.run(story())
     [line] = [line for line in caplog.messages if "not repaired" in line]
     assert "differs from this worker's clock by more than 600 s" in line
-
-    asyncio.run(story())
 
 
 def test_a_damaged_slice_is_restored_alone_if_the_archive_has_it() -> None:
