@@ -70,7 +70,7 @@ def test_a_screen_reader_finds_landmarks_headings_and_tables(look: str) -> None:
             ]
             assert [name for level, name in headings if level == 2] == [
                 "Incidents (4)", "Objectives", "The fleet, last 5 minutes", "Models", "Regions",
-                "Uptime by day",
+                "Availability by day",
             ]  # fmt: skip
             tables = {node.name for node in nodes if node.role == "table"}
             assert {
