@@ -326,7 +326,7 @@ def test_report_shows_attempts_classes_endings_and_known_shares(
         "tokens      12, known for 50 % of requests",
         "cache hit   40 %",
         "attempts    4, 50 % available of the provider",
-        "failed      streamed 2, unknown 1",
+        "failed      3: 2 streamed, 1 with unknown stream",
         "client      not_found 3",
         "endings     cut 1",
         "tiers       1 request served at another tier than requested",

@@ -17,7 +17,7 @@ from tests.support.answers import Answer, assert_latency, by, seconds, steps
 from tests.support.command import assert_one_line, run
 from tests.support.servers import Broker, RedisServer
 from tests.support.worker_process import WorkerProcess, report, tokenpulse, worker_settings
-from tokenpulse.local.replay import MOVED_AGAIN
+from tokenpulse.local.replay import MOVED, MOVED_AGAIN
 
 MAPPING = """
 format: jsonl
@@ -219,6 +219,7 @@ def test_without_a_mapping_a_file_contains_events_of_the_contract(
         "0 could not be mapped\n"
     )
     assert [line.removeprefix(f"{file}: ") for line in done.stderr.splitlines()] == [
+        MOVED,
         "line 5: rejected, missing_field: outcome: give it, or status_code",
         f"line 6: rejected, bad_type: ended_at: needs {TIME.range}",
         "line 8: rejected, not_json: malformed",
@@ -294,7 +295,8 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
     assert done.stdout.startswith(
         "15 rows: 3 counted, 0 rejected, 12 could not be mapped, 1 fields left out\n"
     )
-    *shown, left_out, more, verdict = done.stderr.splitlines()
+    moved, *shown, left_out, more, verdict = done.stderr.splitlines()
+    assert moved == MOVED
     problem = "ended_at: found 'x0'; write a number, or make it null"
     assert shown[0] == f"{file}: line 3: {problem}"
     assert len(shown) == 10
