@@ -64,7 +64,9 @@ def partitions_resume(ctx: click.Context, partition: int, reason: str) -> None:
     If it was halted for too many dead letters, the worker accepts the records up to the present end
     of the log and sends the bad ones to the dead-letter topic.
     """
-    status = _send(ctx, partition, new_command(CommandKind.RESUME, None, reason))
+    status = _send(
+        ctx, partition, new_command(CommandKind.RESUME, None, reason), ACKNOWLEDGED_WITHIN_S
+    )
     _print_resumed(status, "where it stopped")
 
 
@@ -88,7 +90,7 @@ def partitions_move(ctx: click.Context, partition: int, to: int, reason: str, ye
             f"resume at {to}, and never count the records between?",
             abort=True,
         )
-    status = _send(ctx, partition, new_command(CommandKind.MOVE, to, reason))
+    status = _send(ctx, partition, new_command(CommandKind.MOVE, to, reason), ACKNOWLEDGED_WITHIN_S)
     _print_resumed(status, f"at offset {to}")
 
 
@@ -105,7 +107,7 @@ def partitions_set_watermark(ctx: click.Context, partition: int, to_s: int, reas
     the stretch whose slices had expired is incomplete.
     """
     command = new_command(CommandKind.SET_WATERMARK, to_s * 1_000, reason)
-    status = _send(ctx, partition, command)
+    status = _send(ctx, partition, command, ACKNOWLEDGED_WITHIN_S)
     # An acknowledged command may have been rejected: only `set_back` proves that it was applied.
     done = status.set_back
     if done is None or done.command != command.id:
@@ -237,13 +239,9 @@ def _send(
     ctx: click.Context,
     partition: int,
     command: OperatorCommand,
-    within_s: float | None = None,
+    within_s: float,
 ) -> PartitionStatus:
-    """Send a command to the worker of a partition; return the status after it was acknowledged.
-
-    `within_s`: how long to wait, ACKNOWLEDGED_WITHIN_S if None.
-    """
-    within_s = ACKNOWLEDGED_WITHIN_S if within_s is None else within_s
+    """Send a command to the worker of a partition; return the status after it was acknowledged."""
     try:
         return _with_partitions(
             ctx, lambda partitions: partitions.send(partition, command, within_s)

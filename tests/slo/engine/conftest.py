@@ -1,4 +1,4 @@
-"""A world for the tests of the engine."""
+"""A world and a store for the tests of the engine."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from slo.engine.minute_count_store import MinuteCountStore
+from streams.store.redis import connect
 from tests.support.engine_world import World
 from tests.support.servers import RedisServer
 
@@ -24,3 +26,15 @@ def in_world(redis_server: RedisServer, redis_client: Redis) -> Callable[..., An
         asyncio.run(go())
 
     return run
+
+
+@pytest.fixture
+def store_of(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
+    async def with_store(use: Callable[..., Any]) -> Any:
+        client = connect(redis_server.url, 2)
+        try:
+            return await use(MinuteCountStore(client, "g", "t"))
+        finally:
+            await client.aclose()
+
+    return lambda use: asyncio.run(with_store(use))

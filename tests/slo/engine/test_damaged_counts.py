@@ -1,6 +1,5 @@
 """Damaged per-minute counts, closed periods and maintenance windows: no other number, ever."""
 
-import asyncio
 import random
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,27 +15,13 @@ from slo.engine.minute_count_store import MinuteCountStore
 from slo.engine.minute_counts import DAY, MinuteCounts
 from streams.store.contract import StoreError
 from streams.store.hash_fields import pack_reach, unpack_reach
-from streams.store.redis import connect
 from tests.support.engine_world import NOON, World, judge, policy, recount, traffic
-from tests.support.servers import RedisServer
 
 FIRST = 20_000  # the day of BEGIN
 BEGIN = FIRST * DAY
 REACH = {0: (0, 5), 1: (1, 70_000)}
 WINDOW = Maintenance("w-1", BEGIN * 60, BEGIN * 60 + 600, "ann", "a move", BEGIN * 60)
 CLOSED = ClosedPeriod(BEGIN, BEGIN + DAY, Fraction(10**30, 7), 5, 100, ("m1",))
-
-
-@pytest.fixture
-def use_store(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
-    async def with_store(use: Callable[..., Any]) -> Any:
-        client = connect(redis_server.url, 2)
-        try:
-            return await use(MinuteCountStore(client, "g", "t"))
-        finally:
-            await client.aclose()
-
-    return lambda use: asyncio.run(with_store(use))
 
 
 def counted() -> MinuteCounts:
@@ -68,7 +53,7 @@ def flips(client: Redis, key: str, field: str, count: int = 40) -> Any:
 
 
 def test_a_damaged_maintenance_window_is_one_line(
-    use_store: Callable[..., Any], redis_client: Redis
+    store_of: Callable[..., Any], redis_client: Redis
 ) -> None:
     async def use(store: MinuteCountStore) -> None:
         await write(store)
@@ -77,11 +62,11 @@ def test_a_damaged_maintenance_window_is_one_line(
                 await store.windows()
         assert await store.windows() == [WINDOW]
 
-    use_store(use)
+    store_of(use)
 
 
 def test_a_damaged_closed_period_is_left_out_and_never_replaced(
-    use_store: Callable[..., Any], redis_client: Redis
+    store_of: Callable[..., Any], redis_client: Redis
 ) -> None:
     key, field = "tp:{g:t}:ledger:o", f"closed:{BEGIN}:eu"
 
@@ -99,11 +84,11 @@ def test_a_damaged_closed_period_is_left_out_and_never_replaced(
             assert written.closed_periods == {}
         assert (await store.head("o")).closed_periods == {("eu", BEGIN): CLOSED}
 
-    use_store(use)
+    store_of(use)
 
 
 def test_a_damaged_reach_lets_all_slices_be_counted_again(
-    use_store: Callable[..., Any], redis_client: Redis
+    store_of: Callable[..., Any], redis_client: Redis
 ) -> None:
     async def use(store: MinuteCountStore) -> None:
         await write(store)
@@ -111,11 +96,11 @@ def test_a_damaged_reach_lets_all_slices_be_counted_again(
             assert (await store.head("o")).reach in ({}, REACH)
         assert (await store.head("o")).reach == REACH
 
-    use_store(use)
+    store_of(use)
 
 
 def test_damaged_counts_make_their_day_unknown_and_no_other(
-    use_store: Callable[..., Any], redis_client: Redis
+    store_of: Callable[..., Any], redis_client: Redis
 ) -> None:
     key = "tp:{g:t}:ledger:o:2024-10"
 
@@ -139,7 +124,7 @@ def test_damaged_counts_make_their_day_unknown_and_no_other(
                 assert (counts[1], seen[1]) == (whole[0][1], whole[1][1])
         assert await filled(store) == whole
 
-    use_store(use)
+    store_of(use)
 
 
 def test_no_objective_is_judged_while_a_maintenance_window_is_damaged(

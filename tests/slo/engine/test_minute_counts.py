@@ -20,7 +20,6 @@ from slo.engine.minute_counts import BLOCK, DAY, Completeness, MinuteCounts
 from slo.policy.loading import as_policy
 from streams.store.contract import StoreError
 from streams.store.redis import connect
-from tests.support.servers import RedisServer
 
 FIRST = 20_000  # a day
 BEGIN = FIRST * DAY
@@ -167,18 +166,6 @@ def test_another_promise_begins_another_ledger_and_another_target_does_not() -> 
 
 
 # -- stored ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def store_of(redis_server: RedisServer, redis_client: Redis) -> Callable[..., Any]:
-    async def with_store(use: Callable[..., Any]) -> Any:
-        client = connect(redis_server.url, 2)
-        try:
-            return await use(MinuteCountStore(client, "g", "t"))
-        finally:
-            await client.aclose()
-
-    return lambda use: asyncio.run(with_store(use))
 
 
 def test_a_writer_that_knows_less_leaves_what_is_there(store_of: Callable[..., Any]) -> None:
