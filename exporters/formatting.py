@@ -177,6 +177,11 @@ def span(seconds: float | None) -> str:
     return " ".join(parts)
 
 
+def whole_span(seconds: int) -> str:
+    """Return a length of time like `span`, without tenths, which would change at every refresh."""
+    return f"{seconds} s" if seconds < 10 else span(seconds)
+
+
 def clock(at_s: float) -> str:
     """Return the UTC time of day of an instant: `12:03:05`."""
     return f"{datetime.fromtimestamp(at_s, UTC):%H:%M:%S}"

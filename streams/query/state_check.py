@@ -27,7 +27,7 @@ from streams.state.snapshot import (
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
-from streams.store.rebuilding import DamagedState, Source, check_archived
+from streams.store.rebuilding import DamagedState, RebuildSource, check_archived
 from streams.store.stored import HEAD, check_state, required
 
 FIELDS_AT_ONCE = 100
@@ -46,7 +46,7 @@ class PartitionCheck:
     stored: Stored
     damage: tuple[DamagedError, ...] = ()
     slices: tuple[SliceId, ...] = ()  # damaged slices, if all other fields are whole
-    source: Source | None = None  # what can rebuild it
+    source: RebuildSource | None = None  # what can rebuild it
 
 
 async def check_states(

@@ -22,7 +22,7 @@ from streams.store.archive import Archived
 from streams.store.stored import check_state, required
 
 
-class Source(StrEnum):
+class RebuildSource(StrEnum):
     """A source that rebuilds a damaged state, best first."""
 
     SLICES = "slices"  # the archive has the same version of each damaged slice
@@ -55,17 +55,17 @@ class DamagedState:
         except DamagedError:
             return None
 
-    def source(self, archived: Archived | None, log_start: int) -> Source | None:
+    def source(self, archived: Archived | None, log_start: int) -> RebuildSource | None:
         """Return the source from which the state can be rebuilt; None if counts would be lost.
 
         `archived`: the newest archived state, if there is one. `log_start`: the first offset that
         Kafka has.
         """
         if self.slices and self.copies(archived) is not None:
-            return Source.SLICES
+            return RebuildSource.SLICES
         if archived is not None and log_start <= archived.offset:
-            return Source.ARCHIVE
-        return Source.LOG if log_start <= self.begun_at else None
+            return RebuildSource.ARCHIVE
+        return RebuildSource.LOG if log_start <= self.begun_at else None
 
     def copies(self, archived: Archived | None) -> Mapping[SliceId, bytes] | None:
         """Return copies of the damaged slices; None if the archive has another version of one."""

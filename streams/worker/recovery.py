@@ -40,7 +40,7 @@ from streams.state.snapshot import (
 from streams.store.archive import Archived, Look
 from streams.store.contract import Claimed, Store
 from streams.store.heartbeat import HaltReason
-from streams.store.rebuilding import DamagedState, Source, check_archived
+from streams.store.rebuilding import DamagedState, RebuildSource, check_archived
 from streams.store.stored import required
 from streams.worker.admission import Halt, OffsetAdmission
 
@@ -205,7 +205,7 @@ class Loader:
 
     async def _rebuild(self, repair: _Repair, archived: Archived | None, log_start: int) -> Loaded:
         damaged, source = repair.damaged, repair.damaged.source(archived, log_start)
-        copies = damaged.copies(archived) if source is Source.SLICES else None
+        copies = damaged.copies(archived) if source is RebuildSource.SLICES else None
         if copies is not None:
             repair.log.warning("restored %d slices from the archive", len(copies))
             return self._loaded(repair, restored=copies)
@@ -214,7 +214,7 @@ class Loader:
         if source is None and damaged.slices:
             repair.log.warning("gave up %d slices by command", len(damaged.slices))
             return self._loaded(repair, lost=damaged.slices)
-        if archived is not None and source is not Source.LOG:
+        if archived is not None and source is not RebuildSource.LOG:
             repair.log.warning("restored from the archive as of offset %d", archived.offset)
             claim = await self._restore(repair.claim, archived, damaged.times_rebuilt)
             return self._loaded(replace(repair, claim=claim))

@@ -18,7 +18,7 @@ from streams.query.partitions import (
 from streams.query.state_check import PartitionCheck, check_states
 from streams.store.contract import CommandKind, OperatorCommand
 from streams.store.heartbeat import HaltReason
-from streams.store.rebuilding import Source
+from streams.store.rebuilding import RebuildSource
 from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Instant, Words
 from tokenpulse.redis_call import run_with_redis
@@ -193,10 +193,10 @@ def _partitions_to_repair(ctx: click.Context, only: Sequence[int]) -> list[int]:
 
 
 _REBUILT_FROM = {
-    Source.SLICES: "`tokenpulse state repair` restores it from the archive",
-    Source.ARCHIVE: "`tokenpulse state repair` restores the partition from the archive, and counts "
-    "the records since again",
-    Source.LOG: "`tokenpulse state repair` counts the whole log of the partition again",
+    RebuildSource.SLICES: "`tokenpulse state repair` restores it from the archive",
+    RebuildSource.ARCHIVE: "`tokenpulse state repair` restores the partition from the archive, and "
+    "counts the records since again",
+    RebuildSource.LOG: "`tokenpulse state repair` counts the whole log of the partition again",
     None: "neither archive nor log can rebuild it: put a backup of Redis back, or give it up with "
     "`tokenpulse state repair --accept-loss`",
 }

@@ -25,7 +25,6 @@ QUIET_AFTER_S = 60.0
 # the board knows nothing of the records since; as parts of the times after which that is an alert.
 _NO_NEWS_OF_WORKER = 1 / 3
 _NO_NEWS_OF_BROKER = 1 / 4
-_TENTHS_BELOW_S = 10  # spans below it have tenths
 # Alerts that leave the numbers of the board as good as they are.
 _HARMLESS = {"TokenpulseArchiveOld", WINDOW_INCOMPLETE}
 
@@ -252,9 +251,7 @@ def _no_news_words(
     reading: BoardInput, unheard: dict[int, float], unanswered: dict[int, float]
 ) -> str:
     partitions = unheard or unanswered
-    # Tenths of a wait would change at every refresh.
-    seconds = round(min(partitions.values()))
-    length = fmt.span(seconds) if seconds >= _TENTHS_BELOW_S else f"{seconds} s"
+    length = fmt.whole_span(round(min(partitions.values())))
     is_all = partitions.keys() == _partitions(reading)
     if unheard:
         of = "any worker" if is_all else f"the workers of {partition_list(unheard)}"

@@ -8,7 +8,6 @@ from slo.alert_state import AlertState
 
 NOT_NOTIFIED = "Not paged"
 _DAY_S = 86_400.0
-_COUNTDOWN_S = 10
 _PLACES_MAX = 2  # in the banner
 _STATE_RANK = {"firing": 0, "pending": 1, "none": 2}
 
@@ -43,9 +42,7 @@ def notification_words(incident: Incident, now_s: float) -> str:
         return NOT_NOTIFIED
     if notification.state == "firing":
         return f"{'Paging' if is_page else 'Ticket'} since {since_text(notification.at_s, now_s)}"
-    seconds = max(round(notification.at_s - now_s), 0)
-    # A countdown has no tenths.
-    ahead = fmt.span(seconds) if seconds >= _COUNTDOWN_S else f"{seconds} s"
+    ahead = fmt.whole_span(max(round(notification.at_s - now_s), 0))
     return f"Would page in {ahead}" if is_page else f"Ticket in {ahead}"
 
 
