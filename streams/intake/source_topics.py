@@ -55,6 +55,16 @@ class _Position:
     waits: bool = False  # for a schema; batches that were fetched before it was paused are dropped
 
 
+@dataclass(frozen=True, slots=True)
+class _TakenBatch:
+    """A batch that this process delivers, while `position` is still that of its partition."""
+
+    batch: Batch
+    tp: TP
+    position: _Position
+    records: Sequence[Record]
+
+
 class SourceTopics:
     """Reads all source topics of one process."""
 
@@ -120,14 +130,14 @@ class SourceTopics:
             return
         self._note_lag(batch, position)
         if batch.values:
-            converter = self._converters[batch.topic]
-            records = _records(batch, converter)
+            records = _records(batch, self._converters[batch.topic])
+            taken = _TakenBatch(batch, tp, position, records)
             try:
-                converted = await converter.convert(records, f"{batch.topic}-{batch.partition}")
+                converted = await self._convert(taken)
             except Unavailable as error:
-                self._start_waiting(batch, tp, position, records, error)
+                self._start_waiting(taken, error)
                 return
-            await self._deliver(batch, tp, position, records, converted)
+            await self._deliver(taken, converted)
         self._advance(batch, position)
 
     def _advance(self, batch: Batch, position: _Position) -> None:
@@ -138,85 +148,72 @@ class SourceTopics:
         lag = max(0, batch.readable - position.next_offset)
         self._metrics.lag.labels(batch.topic, str(batch.partition)).set(lag)
 
-    async def _deliver(
-        self,
-        batch: Batch,
-        tp: TP,
-        position: _Position,
-        records: Sequence[Record],
-        converted: Converted,
-    ) -> None:
+    async def _convert(self, taken: _TakenBatch) -> Converted:
+        """Return the events of a batch. Raises Unavailable if a schema is not there."""
+        place = f"{taken.tp.topic}-{taken.tp.partition}"
+        return await self._converters[taken.tp.topic].convert(taken.records, place)
+
+    def _is_given_away(self, taken: _TakenBatch) -> bool:
+        return self._positions.get(taken.tp) is not taken.position
+
+    async def _deliver(self, taken: _TakenBatch, converted: Converted) -> None:
         """Return once the broker has all events of a batch, or the partition was given away."""
+        batch = taken.batch
         place = Origin(batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
         processed = self._processor.process(converted, place)
         # After a rebalance the new owner reads the batch again, so this process gives it up.
-        while self._positions.get(tp) is position:
+        while not self._is_given_away(taken):
             try:
                 await self._delivery.deliver(processed.events, processed.letters)
             except Unavailable:  # reported by the delivery
                 await asyncio.sleep(RETRY_AFTER_S)
             else:
-                self._processor.count(batch.topic, len(records), converted, processed)
+                self._processor.count(batch.topic, len(taken.records), converted, processed)
                 age_s = max(0, now_ms() - min(batch.timestamps_ms)) / 1_000
                 self._metrics.delay.labels(batch.topic).observe(age_s)
                 return
 
-    def _start_waiting(
-        self,
-        batch: Batch,
-        tp: TP,
-        position: _Position,
-        records: Sequence[Record],
-        problem: Unavailable,
-    ) -> None:
+    def _start_waiting(self, taken: _TakenBatch, problem: Unavailable) -> None:
         """Pause a partition until the schemas of its next batch are there.
 
         Without them the records cannot be judged, and no other partition has to wait.
         """
-        position.waits = True
-        self.app.consumer.pause_partitions({tp})
-        task = asyncio.create_task(self._wait(batch, tp, position, records, problem))
+        taken.position.waits = True
+        self.app.consumer.pause_partitions({taken.tp})
+        task = asyncio.create_task(self._wait(taken, problem))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _wait(
-        self,
-        batch: Batch,
-        tp: TP,
-        position: _Position,
-        records: Sequence[Record],
-        problem: Unavailable,
-    ) -> None:
+    async def _wait(self, taken: _TakenBatch, problem: Unavailable) -> None:
+        tp, position = taken.tp, taken.position
         try:
-            converted = await self._convert_later(records, tp, position, problem)
+            converted = await self._convert_later(taken, problem)
             if converted is None:
                 return
-            await self._deliver(batch, tp, position, records, converted)
-            if self._positions.get(tp) is not position:
+            await self._deliver(taken, converted)
+            if self._is_given_away(taken):
                 return
-            self._advance(batch, position)
+            self._advance(taken.batch, position)
             consumer = cast(BatchConsumer, self.app.consumer)
             self._note_seeks(await consumer.seek_to({tp: position.next_offset}))
             position.waits = False
-            if self._positions.get(tp) is position:
+            if not self._is_given_away(taken):
                 consumer.resume_partitions({tp})
         except Exception:
             log.exception("%s-%d: cannot convert a batch", tp.topic, tp.partition)
             die("an unexpected error in a source topic; the batch will be read again")
 
-    async def _convert_later(
-        self, records: Sequence[Record], tp: TP, position: _Position, problem: Unavailable
-    ) -> Converted | None:
-        """Return the events of records once their schemas are there.
+    async def _convert_later(self, taken: _TakenBatch, problem: Unavailable) -> Converted | None:
+        """Return the events of a batch once its schemas are there.
 
         None if the partition was given away.
         """
+        tp = taken.tp
         waiting = self._metrics.waiting.labels(tp.topic, str(tp.partition))
-        converter = self._converters[tp.topic]
         pause_s, reported = RETRY_AFTER_S, ""
         waiting.set(1)
         try:
-            while self._positions.get(tp) is position:
+            while not self._is_given_away(taken):
                 # One warning for a problem that repeats with every attempt.
                 if str(problem) != reported:
                     reported = str(problem)
@@ -224,7 +221,7 @@ class SourceTopics:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 try:
-                    return await converter.convert(records, f"{tp.topic}-{tp.partition}")
+                    return await self._convert(taken)
                 except Unavailable as error:
                     problem = error
             return None
