@@ -1,7 +1,6 @@
 """An exporter's refresh thread and its pages, over a Redis of a test's own."""
 
 import asyncio
-import subprocess
 import time
 from typing import Any
 
@@ -17,23 +16,22 @@ from tests.support.exporter_state import (
     event,
     settings_for,
 )
+from tests.support.owned_process import OwnedProcess
 from tests.support.servers import wait_until
 from tokenpulse.local.embedded import free_port, redis_binary
 
 
-class OwnRedis:
+class OwnRedis(OwnedProcess):
     """A Redis of one test, to be killed, stopped and started again on the same port."""
 
     def __init__(self) -> None:
+        super().__init__("Redis")
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [redis_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._process = subprocess.Popen(
-            [*command, "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL
-        )
+        self.run([*command, "--save", "", "--appendonly", "no"])
         wait_until(self._answers, "Redis answers")
 
     def _answers(self) -> bool:
@@ -42,16 +40,6 @@ class OwnRedis:
                 return bool(client.ping())
         except redis.RedisError:
             return False
-
-    def signal(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 def quick(url: str, **exporter: Any) -> Settings:

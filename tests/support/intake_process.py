@@ -1,21 +1,21 @@
 """`tokenpulse intake` in a process of its own, which a test may kill and start again."""
 
-import subprocess
 import sys
-from types import TracebackType
 from typing import Any, Self
 
 from streams.config.settings import Intake, Kafka, SchemaRegistry, Settings
+from tests.support.owned_process import OwnedProcess
 from tests.support.servers import wait_until
 from tokenpulse.local.embedded import environment, free_port, listens
 
 
-class IntakeProcess:
+class IntakeProcess(OwnedProcess):
     """An intake on a free loopback port; killed at the end of the block if it still runs."""
 
     def __init__(
         self, kafka: Kafka, schema_registry: SchemaRegistry | None = None, **intake: Any
     ) -> None:
+        super().__init__("the intake")
         self.settings = Settings(
             kafka=kafka,
             intake=Intake(port=free_port(), **intake),
@@ -23,36 +23,16 @@ class IntakeProcess:
         )
         self.port = self.settings.intake.port
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.kill()
-
     def start(self) -> None:
         """Start it, and return when it listens."""
         command = [sys.executable, "-m", "tokenpulse.cli.main", "intake"]
-        self._process = subprocess.Popen(command, env=environment(self.settings))
+        self.run(command, env=environment(self.settings))
         wait_until(lambda: listens("127.0.0.1", self.port), "the intake listens", 60)
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def kill(self) -> None:
-        """End it with SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
 
     def restart(self) -> None:
         """Kill it, and start it again on the same port."""
@@ -61,6 +41,5 @@ class IntakeProcess:
 
     def stop(self) -> int:
         """End it with SIGTERM; return its exit status."""
-        assert self._process is not None
-        self._process.terminate()
-        return self._process.wait(timeout=60)
+        self.process.terminate()
+        return self.process.wait(timeout=60)

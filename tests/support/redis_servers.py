@@ -2,12 +2,9 @@
 
 import os
 import resource
-import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from unittest.mock import patch
 
@@ -17,6 +14,7 @@ import redis
 from streams.store.contract import Answer
 from streams.store.redis import RedisStore, connect
 from tests.support.counting import GROUP, KEY, TOPIC, Counting, agreed_offset
+from tests.support.owned_process import OwnedProcess
 from tests.support.programs import find_program
 from tests.support.servers import wait_until
 from tokenpulse.local.embedded import HOST, StackError, free_port, one_start_at_a_time, redis_binary
@@ -36,16 +34,16 @@ def program(kind: str) -> str:
             pytest.skip(str(error))
 
 
-class RedisProcess:
+class RedisProcess(OwnedProcess):
     """A private server in `directory`; settings are named as Python arguments, `appendonly="yes"`.
 
     It keeps nothing on disk unless they say so. Killed at the end of the block if it still runs.
     """
 
     def __init__(self, kind: str, directory: Path, **settings: object) -> None:
+        super().__init__("the Redis server", directory / "server.log")
         self._program, self.directory = program(kind), directory
         self._settings = {"save": "", **settings}
-        self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -53,40 +51,22 @@ class RedisProcess:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            error.add_note(f"the server's log ends:\n{self.log[-2_000:]}")
-        if self._process is not None:
-            self.kill()
-
     def start(self) -> None:
         """Start it, again on the same port and files; returns when it has loaded them."""
         with one_start_at_a_time():
             self.port = self.port or free_port()
             arguments = {"port": self.port, "bind": HOST, "dir": self.directory, **self._settings}
-            with (self.directory / "server.log").open("ab") as log:
-                self._process = subprocess.Popen(
-                    [self._program]
-                    + [
-                        part
-                        for name, value in arguments.items()
-                        for part in (f"--{name.replace('_', '-')}", str(value))
-                    ],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    restore_signals=False,  # a file size limit is to be an error, not its end
-                )
+            options = [
+                part
+                for name, value in arguments.items()
+                for part in (f"--{name.replace('_', '-')}", str(value))
+            ]
+            # A file size limit is to be an error, not its end.
+            self.run([self._program, *options], restore_signals=False)
             wait_until(self._answers, "Redis answers")
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, f"Redis ended: {self.log[-2_000:]}"
+        assert self.process.poll() is None, f"Redis ended: {self.log[-2_000:]}"
         try:
             with self.client() as client:
                 return bool(client.ping())
@@ -95,32 +75,18 @@ class RedisProcess:
 
     def stop(self) -> None:
         """SIGTERM: it writes what it has to."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """SIGKILL: it gets no last word."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, number: int) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-        self._process.wait(30)
+        self.process.terminate()
+        self.process.wait(30)
 
     def limit_files(self, size_bytes: int) -> None:
         """No file of it may grow beyond this, as if the disk were full; -1 for no limit."""
-        assert self._process is not None
-        _, most = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size_bytes, most))
+        _, most = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (size_bytes, most))
 
     @property
     def url(self) -> str:
         """Its database 0."""
         return redis_url(self.port)
-
-    @property
-    def log(self) -> str:
-        """What it has said so far."""
-        return (self.directory / "server.log").read_text(errors="replace")
 
     @property
     def aof(self) -> Path:

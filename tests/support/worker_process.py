@@ -21,6 +21,7 @@ from streams.kafka.topics import create_topics
 from streams.query.report import Question, make_report
 from streams.store.keys import Keys
 from streams.store.redis import connect
+from tests.support.owned_process import OwnedProcess
 from tests.support.paths import ROOT
 from tests.support.servers import Broker, partitions_of, wait_until
 from tokenpulse.local.embedded import environment
@@ -59,59 +60,31 @@ def regrouped(settings: Settings, group: str) -> Settings:
     return settings.model_copy(update={"kafka": kafka})
 
 
-class WorkerProcess:
+class WorkerProcess(OwnedProcess):
     """`tokenpulse worker` as a process; killed at the end of the block if it still runs."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
-        self.settings, self._log = settings, log
+        super().__init__("the worker", log)
+        self.settings = settings
         self.directory = log.with_suffix("")  # where it runs
         self.directory.mkdir(exist_ok=True)
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tokenpulse.cli.main", "worker"],
-                env={**environment(settings), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.run(
+            [sys.executable, "-m", "tokenpulse.cli.main", "worker"],
+            env={**environment(settings), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+            cwd=self.directory,
+        )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            error.add_note(f"the worker's log ends:\n{self.log[-3_000:]}")
-        self._process.kill()
-        self._process.wait()
-
-    @property
-    def log(self) -> str:
-        """What it has said so far."""
-        return self._log.read_text(errors="replace")
-
     @property
     def running(self) -> bool:
         """Whether it has not ended yet."""
-        return self._process.poll() is None
-
-    def signal(self, number: int) -> None:
-        """Send a signal to it."""
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL: it gets no last word."""
-        self._process.kill()
-        self._process.wait()
+        return self.process.poll() is None
 
     def ended(self, timeout_s: float = START_S) -> int:
         """Wait for its end; the exit status."""
-        return self._process.wait(timeout_s)
+        return self.process.wait(timeout_s)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""

@@ -245,7 +245,7 @@ def test_a_worker_shows_its_secrets_to_nobody(
     settings = worker_settings(broker, redis_server.url, customer_key=None, customer_key_file=key)
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:
         State(settings, redis_client).wait_for(send(settings.kafka, [(None, raw())]))
-        process = Path(f"/proc/{worker._process.pid}")
+        process = Path(f"/proc/{worker.pid}")
         if process.exists():  # Linux
             assert SECRET.encode() not in (process / "cmdline").read_bytes()
             assert SECRET.encode() not in (process / "environ").read_bytes()
