@@ -37,7 +37,10 @@ FOLDERS = {
     ),
     "alerts": (".", "rules", "evaluation", "backtest"),
     "grafana": (".", "boards"),
-    "tokenpulse": (".", "local", "cli", "cli/health", "cli/announcements", "cli/processes"),
+    "tokenpulse": (
+        *(".", "local", "cli"),
+        *("cli/health", "cli/announcements", "cli/operator", "cli/processes"),
+    ),
 }
 # `python -m grafana.generate` writes the boards, so it stands before the folder it imports.
 GENERATORS = {"grafana/generate.py"}

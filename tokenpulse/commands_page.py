@@ -34,6 +34,8 @@ OWN = {
     "rules build": {1: "with `--check`: a file would change"},
     "scenario KIND": {1: "no simulator acknowledged it in time; it is removed"},
     "scenario stop": {1: "no simulator stopped it in time"},
+    "state check": {1: "a stored field is damaged"},
+    "state repair": {1: "a partition stays halted, or no worker acknowledged it in time"},
     "try": {1: "no shipped mapping fits the file, or the named one has no event"},
     "worker": {
         1: "it cannot continue, and its log has the reason; start it again",
@@ -53,8 +55,8 @@ Generated from `tokenpulse/commands_page.py` by `make docs`: do not edit.
 Kafka and Redis are those of the [settings](configuration.md): `tokenpulse --config FILE COMMAND`,
 or the environment. If neither `redis.url` nor `kafka.bootstrap` is set, `backtest` (without a
 file), `daily`, `incident`, `maintenance`, `partitions`, `policy check`, `produce`, `rejected`,
-`report`, `scenario` and `sla` ask the newest `tokenpulse up` that this user runs on this machine,
-with its settings. Standard error names its board.
+`report`, `scenario`, `sla` and `state` ask the newest `tokenpulse up` that this user runs on this
+machine, with its settings. Standard error names its board.
 
 ## Exit statuses
 

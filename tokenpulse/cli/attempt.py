@@ -1,6 +1,7 @@
 """`tokenpulse try`: what a file contains, and how it would be counted."""
 
 import shlex
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -39,16 +40,16 @@ def try_(file: Path, mapping: str | None) -> None:
         records, problem = unread(file)
         if problem is not None:
             click.echo(f"tokenpulse: {file}: {problem}", err=True)
-            raise SystemExit(1)
+            sys.exit(1)
         click.echo(f"{file}: no shipped mapping fits. A mapping to begin with:\n", err=True)
         click.echo(starter(records), nl=False)
         click.echo("\nSave it as my.sql and try it with --mapping my.sql", err=True)
-        raise SystemExit(1)
+        sys.exit(1)
     for line in _lines(file, guess, others):
         click.echo(line)
     # A named mapping may read the file and find no event.
     if not guess.rows:
-        raise SystemExit(1)
+        sys.exit(1)
 
 
 def _best(file: Path, name: str | None) -> tuple[Guess | None, list[str]]:

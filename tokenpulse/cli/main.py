@@ -35,7 +35,7 @@ COMMANDS = {
     "maintenance": ("sla:maintenance", "Manage windows whose minutes do not count (docs/sla.md)."),
     "mapping": ("mapping:mapping", "Move mappings from YAML to SQL."),
     "partitions": (
-        "partitions:partitions",
+        "operator.partitions:partitions",
         "List partitions, resume halted ones, and set a watermark back.",
     ),
     "policy": ("policy:policy", "Check policies, and import them from OpenSLO."),
@@ -50,7 +50,7 @@ COMMANDS = {
     "scenario": ("scenario:scenario", "Cause faults in running simulated traffic."),
     "simulate": ("traffic:simulate", "Send simulated traffic, with faults on request."),
     "sla": ("sla:sla", "Show the status of every objective, credits and adjustments."),
-    "state": ("partitions:state", "Check the stored state for damage, and repair it."),
+    "state": ("operator.state:state", "Check the stored state for damage, and repair it."),
     "topics": ("servers:topics", "Create Kafka topics."),
     "try": (
         "attempt:try_",

@@ -27,7 +27,7 @@ from streams.store.redis import RedisStore, connect
 from tests.support.command import assert_one_line, run
 from tests.support.exporter_state import StateWriter, event, settings_for
 from tests.support.servers import RedisServer, wait_until
-from tokenpulse.cli import partitions as cli_partitions
+from tokenpulse.cli.operator import partitions as cli_partitions
 
 BEGIN_S = 1_700_000_000  # 2023-11-14 22:13:20 UTC
 

@@ -1,0 +1,1 @@
+"""Commands with which an operator repairs partitions and their stored state."""
