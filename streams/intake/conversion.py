@@ -17,6 +17,7 @@ from streams.events.fields import FIELDS
 from streams.events.parser import UNREADABLE, decode_lenient
 from streams.sources.events import EVENTS
 from streams.sources.reading import load_mapping, shipped_mappings
+from streams.sources.sql_engine import LockedDatabase
 from streams.sources.sql_mapping import Record, Source
 
 NOT_MAPPED = "not_mapped"
@@ -101,7 +102,8 @@ class MappingConverter:
 
     def __init__(self, name_or_path: str) -> None:
         """Load the mapping. Raises ConfigError."""
-        self._mapping = load_mapping(name_or_path)
+        # Sources are read at the same time: one that needs much memory must not fail the others.
+        self._mapping = load_mapping(name_or_path, LockedDatabase())
         self._name = name_or_path
         self._lock = asyncio.Lock()  # a mapping is not for two threads at once
 

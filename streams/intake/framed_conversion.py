@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from streams.intake.confluent.registry import SchemaDecoders
 from streams.intake.confluent.schemas import Decode
@@ -65,7 +64,7 @@ class FramedConverter:
                 rejected.append(RejectedPart(PartPlace(index), MALFORMED, str(payload), _FIX, None))
             else:
                 places.append(index)
-                readable.append(replace(record, value=payload))
+                readable.append(record._replace(value=payload))
         converted = await self.inner.convert(readable, origin)
         converted.places = [
             place._replace(record=places[place.record]) for place in converted.places

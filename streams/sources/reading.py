@@ -7,6 +7,7 @@ from streams.sources.declaration import SHIPPED, load_yaml
 from streams.sources.files import RowError
 from streams.sources.records import read_records
 from streams.sources.rows import Row
+from streams.sources.sql_engine import LockedDatabase
 from streams.sources.sql_mapping import Record, Source, SqlMapping, read_sql
 from streams.sources.translation import translate
 
@@ -20,16 +21,19 @@ def shipped_mappings() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.sql"))
 
 
-def load_mapping(name_or_path: str) -> SqlMapping:
-    """Load the shipped mapping of that name, or a file of SQL or YAML. Raises ConfigError."""
+def load_mapping(name_or_path: str, database: LockedDatabase | None = None) -> SqlMapping:
+    """Load the shipped mapping of that name, or a file of SQL or YAML. Raises ConfigError.
+
+    `database`: for its queries alone; by default one that all mappings of the process share.
+    """
     # A shipped name wins over a file of that name, so that a name always means the same.
     names = shipped_mappings()
     is_shipped = name_or_path in names
     path = SHIPPED / f"{name_or_path}.sql" if is_shipped else Path(name_or_path)
     fix = "give the path of an SQL file or a shipped mapping: " + ", ".join(names)
     if path.suffix == ".sql":
-        return read_sql(name_or_path, path, fix)
-    return SqlMapping(translate(load_yaml(path, fix)), str(path))
+        return read_sql(name_or_path, path, fix, database)
+    return SqlMapping(translate(load_yaml(path, fix)), str(path), database=database)
 
 
 def read_rows(

@@ -6,6 +6,7 @@ passes on for numbers. Whole columns are checked at once, as nearly all are usab
 
 import math
 from collections.abc import Callable, Sequence
+from types import NoneType
 from typing import Any, get_args
 
 import msgspec
@@ -81,19 +82,24 @@ class ResultColumns:
             for index, name, convert in self._fields
         ]
         ids = self._ids(columns, lines, source, problems)
-        names = ("request_id", "ended_at", *(name for name, _ in values))
-        found: list[Row | RowError] = []
         instants = _instants(columns[self._ended_at])
-        cells = zip(ids, instants, *(column for _, column in values), strict=True)
+        given = {"request_id": ids, "ended_at": instants, **dict(values)}
+        kinds = {name: set(map(type, column)) for name, column in given.items()}
+        # A field that no row has, or that all have, needs no look at each row.
+        names = [name for name, types in kinds.items() if types != {NoneType}]
+        seldom = [name for name in names if NoneType in kinds[name]]
+        found: list[Row | RowError] = []
+        cells = zip(*(given[name] for name in names), strict=True)
         for index, (line, row) in enumerate(zip(lines, cells, strict=True)):
             left_out = problems.get(index, {})
             ended_at_ms = row[1]
             if isinstance(ended_at_ms, Unusable):
                 found.append(RowError(line, f"ended_at: {ended_at_ms}"))
                 continue
-            event = {
-                name: value for name, value in zip(names, row, strict=True) if value is not None
-            }
+            event = dict(zip(names, row, strict=True))
+            for name in seldom:
+                if event[name] is None:
+                    del event[name]
             # Most rows have an outcome, and no text to search.
             problem = None if "outcome" in event else find_problem(event, left_out)
             if problem is None and "request_id" in left_out:
@@ -185,7 +191,7 @@ def _convert_column(
 
 def _is_usable(name: str, column: Column) -> bool:
     """Return whether all values of a column are the field's already."""
-    kinds = {type(value) for value in column}
+    kinds = set(map(type, column))
     kinds.discard(type(None))
     # All null: no row has the field.
     if not kinds:
@@ -212,7 +218,7 @@ _from_text = instant_ms(None, None)
 def _instants(column: Column) -> list[int | Unusable]:
     """Return milliseconds since the epoch for each value, or why it is no time."""
     # Most columns are times of this century in milliseconds, which need no look at each value.
-    are_numbers = {type(value) for value in column} <= {int, float}
+    are_numbers = set(map(type, column)) <= {int, float}
     if are_numbers and min(column) >= EARLIEST_MS and max(column) <= LATEST_MS:
         return [math.floor(value + HALF_MICROSECOND_MS) for value in column]
     instants: list[int | Unusable] = []

@@ -1,12 +1,13 @@
 """A DuckDB that runs one SELECT of an operator, cut off from files, network and extensions.
 
 Time and memory are bounded: a query that runs longer than its limit is interrupted, and one that
-needs more than `MEMORY_LIMIT` fails. Not for use by two threads at once.
+needs more than `MEMORY_LIMIT` fails. An engine is not for use by two threads at once.
 """
 
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -62,8 +63,12 @@ class QueryStopped(Exception):
     """The query ran longer than its time limit and was interrupted."""
 
 
-class SqlEngine:
-    """One locked database in memory, with the shipped macros."""
+class LockedDatabase:
+    """A locked database in memory, with the shipped macros.
+
+    Its start takes most of the time to load a mapping. Engines may share one: each has its own
+    tables, but the memory limit is that of all queries that run at the same time.
+    """
 
     def __init__(self) -> None:
         self._connection = duckdb.connect(":memory:")
@@ -79,7 +84,24 @@ class SqlEngine:
         for name in ("macros.sql", "values.sql"):
             self._connection.execute((files(__package__) / name).read_text())
         for setting in SETTINGS:
-            self._connection.execute(f"SET {setting}")
+            # Without GLOBAL, time zone and replacements are those of this one connection.
+            self._connection.execute(f"SET GLOBAL {setting}")
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Return a new connection with the same macros and settings."""
+        return self._connection.cursor()
+
+
+@cache
+def _shared_database() -> LockedDatabase:
+    return LockedDatabase()
+
+
+class SqlEngine:
+    """One connection to a locked database: by default to one that the whole process shares."""
+
+    def __init__(self, database: LockedDatabase | None = None) -> None:
+        self._connection = (database or _shared_database()).connect()
 
     def is_select(self, sql: str) -> bool:
         """Return whether the text is exactly one SELECT. Raises duckdb.Error for bad syntax."""
@@ -110,8 +132,12 @@ class SqlEngine:
         self._connection.register(table, dict(columns))
 
     def columns(self, sql: str) -> dict[str, str]:
-        """Return the names and types of a query's columns. Raises duckdb.Error if it is wrong."""
-        return {name: kind for name, kind, *_ in self.rows(f"DESCRIBE {sql}")}
+        """Return the names and types of a query's columns.
+
+        The query runs, as some faults show only then. Raises QueryStopped and duckdb.Error.
+        """
+        self.rows(sql)
+        return {name: str(kind) for name, kind, *_ in self._connection.description or ()}
 
     def rows(self, sql: str, limit_s: float = TIME_LIMIT_S) -> list[tuple[Any, ...]]:
         """Return the rows of a query. Raises QueryStopped, and duckdb.Error if a row fails."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 import msgspec
@@ -22,7 +22,7 @@ from streams.sources.conversion import KINDS
 from streams.sources.files import RowError, decode_json, replace_half_pairs
 from streams.sources.rows import Row
 from streams.sources.sql_columns import ResultColumns
-from streams.sources.sql_engine import TIME_LIMIT_S, QueryStopped, SqlEngine
+from streams.sources.sql_engine import TIME_LIMIT_S, LockedDatabase, QueryStopped, SqlEngine
 from streams.sources.sql_text import text_literal
 
 _Value = TypeVar("_Value")
@@ -45,8 +45,7 @@ class SqlMappingError(ConfigError):
     """A mapping that cannot be used: one line with file, problem and fix."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record of a file or topic.
 
     `line`: line of the file, or offset in the partition. `value`: one JSON value, UTF-8.
@@ -78,7 +77,7 @@ class Record:
 
     def numbered(self, number: int) -> "Record":
         """Return the record with its number."""
-        return Record(self.line, self.value, self.key, self.timestamp_ms, self.headers, number)
+        return self._replace(number=number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +120,18 @@ class FileOptions:
 
 
 class SqlMapping:
-    """A checked mapping. Not for use by two threads at once. Raises SqlMappingError."""
+    """A checked mapping. Not for use by two threads at once. Raises SqlMappingError.
 
-    def __init__(self, sql: str, name: str, time_limit_s: float = TIME_LIMIT_S) -> None:
+    `database`: for its queries alone; by default one that all mappings of the process share.
+    """
+
+    def __init__(
+        self,
+        sql: str,
+        name: str,
+        time_limit_s: float = TIME_LIMIT_S,
+        database: LockedDatabase | None = None,
+    ) -> None:
         self.name = name
         self._time_limit_s = time_limit_s
         options = _options(sql)
@@ -135,7 +143,7 @@ class SqlMapping:
             )
         # Only queries that use it need a search for it.
         self.uses_first = re.search(r"\bfirst(_number)?\b", sql, re.IGNORECASE) is not None
-        self._engine = SqlEngine()
+        self._engine = SqlEngine(database)
         self._source: Source | None = None
         self._define(Source(""))
         self._sql, self._columns = self._check(sql.rstrip().rstrip(";"))
@@ -191,7 +199,7 @@ class SqlMapping:
             if problem := self._engine.forbidden(sql):
                 raise SqlMappingError(f"{self.name}: {problem}")
             types = self._engine.columns(sql)
-        except duckdb.Error as error:
+        except (duckdb.Error, QueryStopped) as error:
             raise SqlMappingError(f"{self.name}: {_message(error)}") from error
         unknown = [name for name in types if name not in (*KINDS, "line", "ended_at")]
         if unknown:
@@ -211,12 +219,7 @@ class SqlMapping:
         except ValueError as error:
             raise SqlMappingError(f"{self.name}: {error}") from error
         # A line of its own: the mapping may end in a comment.
-        query = f"SELECT {columns.select} FROM (\n{sql}\n)"  # noqa: S608
-        try:
-            self._engine.rows(query)  # some faults show only when a query runs
-        except (duckdb.Error, QueryStopped) as error:
-            raise SqlMappingError(f"{self.name}: {_message(error)}") from error
-        return query, columns
+        return f"SELECT {columns.select} FROM (\n{sql}\n)", columns  # noqa: S608
 
     def _query(
         self,
@@ -260,9 +263,10 @@ class SqlMapping:
         ]
 
 
-def read_sql(name: str, path: Path, fix: str) -> SqlMapping:
+def read_sql(name: str, path: Path, fix: str, database: LockedDatabase | None = None) -> SqlMapping:
     """Return the mapping in a file. Raises SqlMappingError."""
-    return SqlMapping(read_text(path, name, fix=fix, error=SqlMappingError), str(path))
+    text = read_text(path, name, fix=fix, error=SqlMappingError)
+    return SqlMapping(text, str(path), database=database)
 
 
 def _file_options(options: dict[str, str]) -> FileOptions:

@@ -4,10 +4,11 @@ import re
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streams.sources import sql_engine
-from streams.sources.sql_engine import MEMORY_LIMIT, SETTINGS, TIME_LIMIT_S
+from streams.sources.sql_engine import MEMORY_LIMIT, SETTINGS, TIME_LIMIT_S, LockedDatabase
 from streams.sources.sql_mapping import (
     MappedBatch,
     Record,
@@ -21,6 +22,7 @@ SELECT line, r->>'id' AS request_id, epoch_ms_of(r->>'t') AS ended_at, r->>'m' A
        'success' AS outcome{more}
 FROM records
 """
+VARIABLE = {"a": np.array([1])}
 GOOD = b'{"id": "a", "t": 1795168801, "m": "x"}'
 
 
@@ -216,7 +218,7 @@ def test_a_mapping_that_cannot_be_used_is_refused_when_it_is_loaded(sql: str, me
         "read_duckdb('/tmp/a.db')",
         "parquet_metadata('/etc/passwd')",
         "query_table('/etc/passwd.csv')",
-        "values",  # a variable of the Python program around it
+        "VARIABLE",  # of the Python program around it
     ],
 )
 def test_files_networks_and_extensions_are_out_of_reach(source: str) -> None:
@@ -264,6 +266,21 @@ def test_no_call_gives_a_record_another_event(expression: str, problem: str) -> 
         mapped(with_column(f"{expression} AS input_tokens"), GOOD)
 
 
+def test_mappings_of_one_database_do_not_see_the_records_of_each_other() -> None:
+    sql = with_column("source AS channel")
+    east, west = SqlMapping(sql, "m.sql"), SqlMapping(sql, "m.sql")
+    for mapping, name in ((east, "east"), (west, "west"), (east, "east")):
+        (row,) = mapping.map([Record(1, GOOD)], Source(name)).rows
+        assert row.event["channel"] == name
+
+
+def test_times_without_a_zone_are_utc_in_every_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    sql = SELECT.format(more="").replace("r->>'t'", "'2026-11-20 10:00:00'")
+    (row,) = mapped(sql, GOOD, database=LockedDatabase()).rows
+    assert row.ended_at_ms == 1_795_168_800_000
+
+
 def test_a_column_may_have_the_name_of_such_a_function() -> None:
     sql = with_column("uuid AS request_id").replace(
         "FROM records", "FROM (SELECT *, 'a' AS uuid FROM records)"
@@ -278,7 +295,8 @@ def test_a_record_that_needs_too_much_memory_costs_itself_alone(
     monkeypatch.setattr(sql_engine, "SETTINGS", less)
     more = "(SELECT length(list(range)::VARCHAR) FROM range((r->>'rows')::BIGINT)) AS input_tokens"
     heavy = b'{"id": "b", "t": 1795168801, "m": "x", "rows": 50000000}'
-    batch = mapped(with_column(more), GOOD.replace(b"}", b', "rows": 3}'), heavy)
+    small = GOOD.replace(b"}", b', "rows": 3}')
+    batch = mapped(with_column(more), small, heavy, database=LockedDatabase())
     assert [row.event["input_tokens"] for row in batch.rows] == [len("[0, 1, 2]")]
     (failure,) = batch.failures
     assert failure.line == 2
