@@ -33,6 +33,9 @@ setup: .venv/.run ## make .venv with the `tokenpulse` command in it
 up: .venv/.run ## run everything on this machine with simulated traffic; Ctrl-C stops all
 	@$(BIN)/tokenpulse up $(ARGS)
 
+# Else each process that a test starts compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: .venv/.dev ## run the tests that need only Python and PyPI, in minutes

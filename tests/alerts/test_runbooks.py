@@ -15,17 +15,15 @@ import pytest
 import yaml
 from click import Command, Context, Group
 
-from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
 from exporters.windows.plan import window_plan
 from slo.policy.burn_rates import BURN_MINUTES
-from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings
 from streams.store.heartbeat import HaltReason
+from tests.support.compiled_rules import alerts_in, rule_files
 from tests.support.intake_labels import INTAKE_LABELS
 from tests.support.paths import ROOT
 from tests.support.promtool import PROMTOOL, needs_promtool
-from tests.support.rule_cases import alerts_in
 from tokenpulse.cli.main import main
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -47,7 +45,7 @@ SETTING = re.compile(r"(?:kafka|redis|worker|exporter)\.[a-z_]+(?:\.[a-z_]+)?")
 
 def rules_by_alert() -> dict[str, list[dict[str, Any]]]:
     """All rules that can be compiled: of the shipped policies, of each shape, of what is in git."""
-    texts = [*build(load_policies([*shipped(), ROOT / "tests" / "rules" / "shapes.yaml"])).values()]
+    texts = [*rule_files().values()]
     texts += [file.read_text() for file in (ROOT / "alerts/generated/prometheus").glob("*.yml")]
     found = defaultdict(list)
     for text in texts:

@@ -15,13 +15,12 @@ from click.testing import CliRunner, Result
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from alerts.rules.build import build
 from exporters.catalogue.requests import SPECS
 from exporters.windows.plan import window_plan
 from grafana.generate import encode
 from grafana.generate import main as generate
-from slo.policy.loading import load_policies, shipped
 from streams.config.settings import Settings
+from tests.support.compiled_rules import alerts_in, rule_files
 from tests.support.grafana_boards import (
     BOARDS,
     annotations,
@@ -36,7 +35,6 @@ from tests.support.grafana_boards import (
 )
 from tests.support.paths import ROOT
 from tests.support.promtool import PROMTOOL, needs_promtool
-from tests.support.rule_cases import alerts_in
 
 BY_UID = {board["uid"]: board for board in BOARDS.values()}
 # Series that Prometheus itself makes.
@@ -213,8 +211,7 @@ def test_every_link_of_a_cell_leads_to_a_board_and_its_variables(name: str) -> N
 
 
 def test_every_alert_leads_to_a_board_with_its_variables_and_to_a_runbook() -> None:
-    texts = build(load_policies([*shipped(), ROOT / "tests" / "rules" / "shapes.yaml"])).values()
-    rules = [rule for text in texts for rule in alerts_in(text)]
+    rules = [rule for text in rule_files().values() for rule in alerts_in(text)]
     assert rules
     for rule in rules:
         url = rule["annotations"]["dashboard_url"]

@@ -92,10 +92,6 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
 }
 
 
-def alerts_in(text: str) -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
-
-
 def isolated(rule: Mapping[str, Any]) -> str:
     """A rule file with this rule alone, as promtool evaluates all of a file at every step."""
     return yaml.safe_dump({"groups": [{"name": "one", "rules": [dict(rule)]}]}, width=10_000)

@@ -18,18 +18,18 @@ from alerts.rules.model import Links
 from exporters.catalogue.requests import SPECS
 from exporters.windows.plan import window_plan
 from slo.policy.burn_rates import burn_rate_thresholds
-from slo.policy.loading import PolicyError, load_policies, load_policy, read_policy, shipped
+from slo.policy.loading import PolicyError, load_policy, read_policy
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from streams.config.settings import Settings
 from tests.support.checks import not_none
+from tests.support.compiled_rules import SHAPES, alerts_in, read_yaml, rule_files
 from tests.support.intake_labels import INTAKE_LABELS
 from tests.support.paths import ROOT
 from tests.support.promtool import PROMTOOL, needs_promtool
-from tests.support.rule_cases import ALWAYS, CASES, alerts_in, isolated, unit_tests
+from tests.support.rule_cases import ALWAYS, CASES, isolated, unit_tests
 from tokenpulse.cli.main import main
 
 GENERATED = ROOT / "alerts" / "generated"
-SHAPES = ROOT / "tests" / "rules" / "shapes.yaml"
 LEVELS = """
 version: 1
 name: p
@@ -41,11 +41,7 @@ objectives:
 """
 
 
-def everything() -> tuple[Policy, ...]:
-    return load_policies([*shipped(), SHAPES])
-
-
-RULES = [rule for text in build(everything()).values() for rule in alerts_in(text)]
+RULES = [rule for text in rule_files().values() for rule in alerts_in(text)]
 
 
 def promtool(*arguments: object) -> str:
@@ -87,7 +83,7 @@ def test_what_a_person_reads_is_the_number_the_target_and_the_budget_left() -> N
 
 @needs_promtool
 def test_promtool_accepts_every_rule_file(tmp_path: Path) -> None:
-    for name, text in build(everything()).items():
+    for name, text in rule_files().items():
         (tmp_path / name).write_text(text)
     promtool("check", "rules", *tmp_path.iterdir())
 
@@ -111,7 +107,7 @@ def test_every_alert_says_what_when_whom_and_where_to_look(rule: dict[str, Any])
 
 def test_rules_read_only_metrics_that_we_publish() -> None:
     published = {spec.name for spec in SPECS} | {"up", *INTAKE_LABELS}
-    for text in build(everything()).values():
+    for text in rule_files().values():
         for rule in alerts_in(text):
             texts = " ".join([rule["expr"], *rule.get("annotations", {}).values()])
             read = set(re.findall(r"\b(?:tokenpulse|gen_ai)_[a-z0-9_]+|\bup\b(?={)", texts))
@@ -257,14 +253,15 @@ def test_links_to_the_board_lead_to_the_place_and_only_if_its_address_is_given()
 
 def test_kubernetes_gets_the_same_rules_as_a_manifest() -> None:
     policies = [load_policy("default")]
+    plain = build(policies)
     for name, text in build(policies, "kubernetes").items():
-        manifest = yaml.safe_load(text)
+        manifest = read_yaml(text)
         assert (manifest["apiVersion"], manifest["kind"]) == (
             "monitoring.coreos.com/v1",
             "PrometheusRule",
         )
         assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", manifest["metadata"]["name"])
-        assert manifest["spec"] == yaml.safe_load(build(policies)[name])
+        assert manifest["spec"] == read_yaml(plain[name])
 
 
 def test_the_command_writes_checks_and_says_what_is_stale(tmp_path: Path) -> None:
