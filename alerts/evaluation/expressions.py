@@ -223,6 +223,8 @@ class _ExpressionCompiler:
                 )
             case "scalar", [inner]:
                 return single(inner)
+            case "abs", [inner]:
+                return lambda families, times_s: as_vector(inner(families, times_s)).map(np.abs)
             case "round", [inner]:
                 # Halves up, as Prometheus rounds.
                 return lambda families, times_s: as_vector(inner(families, times_s)).map(

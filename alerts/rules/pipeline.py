@@ -90,6 +90,18 @@ def _state() -> Iterator[Alert]:
         f"at most {ARCHIVE_STALE_AFTER_INTERVALS} times worker.archive_interval_s",
         60,
     )
+    offset = f"abs({catalogue_health.CLOCK_OFFSET.name})"
+    limit = newest(catalogue_health.CLOCK_OFFSET_LIMIT)
+    yield ticket(
+        "TokenpulseClockOff",
+        f"{aggregate('max', offset, (*INSTALLATION, 'process'))} > {on()} group_left () {limit}",
+        f"The clock of {{{{ $labels.process }}}} is {age} off",
+        f"The clock of {{{{ $labels.process }}}} differs by {age} from that of Redis. Until they "
+        "agree, no period and no day that needs this process is finalised.",
+        f"{age} off",
+        "at most redis.max_clock_offset_s",
+        60,
+    )
 
 
 def _counter_alerts() -> Iterator[Alert]:

@@ -194,6 +194,23 @@ WORKER_MEMORY_LIMIT = Spec(
     "Above it the kernel ends the process. Absent if there is no limit.",
     "0.2.0",
 )
+CLOCK_OFFSET = Spec(
+    "tokenpulse_clock_offset_seconds",
+    "gauge",
+    "By how much the wall clock of a process is ahead of that of Redis; negative if it is behind.",
+    ("process",),
+    "`exporter`, or the name of a worker. Beyond the limit the process finalises nothing. Absent "
+    "if Redis does not give its time.",
+    "0.2.0",
+)
+CLOCK_OFFSET_LIMIT = Spec(
+    "tokenpulse_clock_offset_limit_seconds",
+    "gauge",
+    "Largest difference from the clock of Redis that is accepted: `redis.max_clock_offset_s`.",
+    (),
+    "Read from the exporter's settings.",
+    "0.2.0",
+)
 REDIS_MEMORY = Spec(
     "tokenpulse_redis_memory_bytes",
     "gauge",
@@ -295,6 +312,8 @@ PIPELINE = MetricGroup(
         *WORKER_TOTALS.values(),
         WORKER_MEMORY,
         WORKER_MEMORY_LIMIT,
+        CLOCK_OFFSET,
+        CLOCK_OFFSET_LIMIT,
         REDIS_MEMORY,
         REDIS_MEMORY_LIMIT,
     ),

@@ -48,13 +48,14 @@ from exporters.daily.day.stretches import StretchSums
 from exporters.daily.day.trends import HISTORY_DAYS, base_of, trends
 from exporters.daily.day.verdict import headline
 from exporters.daily.editions.build import BoardDays, EditionBuilder
-from exporters.daily.editions.periods import Period, period_at, read_period
+from exporters.daily.editions.periods import Period, default_period, period_at, read_period
 from exporters.formatting import minute
 from exporters.reference.customers import Customer
 from exporters.reference.prices import cache_target, load_price_book
 from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
 from slo.policy.targets import targets_of
+from streams.clock import RedisClock
 from streams.config.settings import Settings
 from streams.errors import RequestError
 from streams.state.coverage import Coverage
@@ -112,19 +113,30 @@ class DailyBoardBuilder:
         self._explanation: tuple[object, _Explanation] | None = None
 
     async def facts(
-        self, now_s: float, date: str | None = None, kind: PeriodKind = "day"
+        self,
+        now_s: float,
+        date: str | None = None,
+        kind: PeriodKind = "day",
+        clock: RedisClock | None = None,
     ) -> DailyFacts | None:
         """Return the board of a day, week or month; None as `date` means the last closed one.
 
-        `date`: as read_period takes it. Before the first day (week, month) is closed, the running
+        `date`: as read_period takes it. `clock`: asked for the time, if it is given; no day becomes
+        final unless it agrees. Before the first day (week, month) is closed, the running
         one is the default. Return None if no event was ever counted. Cheap if the state did not
         change since the last call. Raises StoreError if Redis does not answer, RequestError for a
         date that has no board.
         """
-        requested = None if date is None else self._requested(date, kind, now_s)
         async with self._lock:
             try:
-                return await self._facts(now_s, requested, kind)
+                snapshot = await self._source.snapshot()
+                problem = None
+                if clock is not None:
+                    reading = await clock.read()
+                    now_s, problem = reading.likely_s(snapshot.watermark_s), reading.problem()
+                requested = None if date is None else self._requested(date, kind, now_s)
+                context = self._context(now_s, snapshot, problem)
+                return await self._facts(snapshot, context, requested, kind)
             except StoreError:
                 # Redis may come back with another state under the same version numbers.
                 self._source.forget()
@@ -142,22 +154,24 @@ class DailyBoardBuilder:
         return period
 
     async def _facts(
-        self, now_s: float, requested: Period | None, kind: PeriodKind
+        self,
+        snapshot: StateSnapshot,
+        context: BoardContext,
+        requested: Period | None,
+        kind: PeriodKind,
     ) -> DailyFacts | None:
-        snapshot = await self._source.snapshot()
         first = await self._source.first_date(snapshot)
         if first is None:
             return None
-        today = day_at(now_s, self._zone)
+        today = day_at(context.now_s, self._zone)
         yesterday = day_at(today.from_s - 1, self._zone)
-        period = requested or _default_period(Date.fromisoformat(today.date), first, kind)
+        period = requested or default_period(Date.fromisoformat(today.date), first, kind)
         if period.last.isoformat() < first:
             raise RequestError(
                 f"date: no data is stored of {period.label}; the first day is {first}"
             )
         board = min(day_of(period.last, self._zone), today, key=lambda day: day.from_s)
         last_closed = min(board, yesterday, key=lambda day: day.from_s)
-        context = self._context(now_s, snapshot)
         history = await self._source.days(snapshot, first, last_closed, today, yesterday)
         days = [context.show(counts) for counts in history]
         # Oldest first, so that a day is compared with the days before it as they are stored.
@@ -178,7 +192,9 @@ class DailyBoardBuilder:
         read = BoardDays(history[:end], days[:end], snapshot, context, first)
         return await self._editions.facts(facts, period, read)
 
-    def _context(self, now_s: float, snapshot: StateSnapshot) -> BoardContext:
+    def _context(
+        self, now_s: float, snapshot: StateSnapshot, clock_problem: str | None
+    ) -> BoardContext:
         views, heartbeats = snapshot.views, snapshot.heartbeats
         return BoardContext(
             now_s=now_s,
@@ -192,6 +208,7 @@ class DailyBoardBuilder:
             first_event_s=min(
                 (view.meta.since_ms / 1_000 for view in views if view.meta.since_ms), default=None
             ),
+            clock_problem=clock_problem,
         )
 
     async def _finalise(
@@ -381,10 +398,3 @@ class DailyBoardBuilder:
         )
         # The last second of the day: the next one belongs to the next day, and perhaps month.
         return await self._risks.at(snapshot, min(now_s, board.to_s - 1), versions)
-
-
-def _default_period(today: Date, first: str, kind: PeriodKind) -> Period:
-    """Return the last closed day, week or month; the running one if it is the first with data."""
-    running = period_at(today, kind)
-    closed = running.step(-1)
-    return closed if first <= closed.last.isoformat() else running

@@ -19,6 +19,7 @@ from exporters.daily.day.facts import DailyFacts, PeriodKind
 from exporters.loop_thread import LoopThread, repeat
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
+from streams.clock import RedisClock
 from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
 from streams.errors import Unavailable
@@ -63,6 +64,7 @@ class BoardCache:
         self._waiting = 0
         self._turn = asyncio.Lock()
         self._client = connected(settings.redis)
+        self._clock = RedisClock(self._client, settings.redis.max_clock_offset_s)
         self._builder = DailyBoardBuilder(settings, self._policies, self._client, customers)
         self.thread = LoopThread("daily", self._run)
 
@@ -125,7 +127,7 @@ class BoardCache:
                 return board.facts
             began = time.monotonic()
             kind, date = key
-            facts = await self._builder.facts(time.time(), date, kind)
+            facts = await self._builder.facts(time.time(), date, kind, self._clock)
             self._boards[key] = _Board(facts, began)
             self._boards.move_to_end(key)
             # The boards that were requested longest ago go first.

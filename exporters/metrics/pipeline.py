@@ -11,6 +11,7 @@ from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from exporters.metrics.exposition import Page, join, label_text
 from slo.health_limits import STALE_AFTER_S
+from streams.clock import ClockReading
 from streams.state.coverage import Coverage
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
@@ -71,6 +72,14 @@ def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
         page.add(pipeline_metrics.DUPLICATE_WINDOW_FORGOTTEN, label, int(ids))
 
 
+def add_exporter_clock(page: Page, reading: ClockReading) -> None:
+    """Add how far the clock of the exporter is from that of Redis, and the limit for all."""
+    page.add(pipeline_metrics.CLOCK_OFFSET_LIMIT, "", reading.max_offset_s)
+    if (offset_s := reading.offset_s) is not None:
+        label = label_text({"process": "exporter"})
+        page.add(pipeline_metrics.CLOCK_OFFSET, label, round(offset_s, 3))
+
+
 def add_archive_interval(page: Page, interval_s: int) -> None:
     """Add the time between two archives, unless it is 0: archiving is off."""
     if interval_s:
@@ -88,19 +97,23 @@ def add_workers(page: Page, signs: Sequence[Heartbeat]) -> None:
         for name, spec in pipeline_metrics.WORKER_TOTALS.items():
             if (count := sign.number(name)) is not None:
                 page.add(spec, label_text({"worker": worker}), int(count))
-    _add_memory(page, newest)
+    _add_running(page, newest)
 
 
-def _add_memory(page: Page, newest: Mapping[str, Heartbeat]) -> None:
-    """Add the memory of the workers that run, and of Redis as the newest heartbeat has it."""
+def _add_running(page: Page, newest: Mapping[str, Heartbeat]) -> None:
+    """Add memory and clock of the workers that run, and Redis' memory by the newest heartbeat."""
     ages_ms = {worker: sign.number("at_ms") or 0.0 for worker, sign in newest.items()}
     latest_ms = max(ages_ms.values(), default=0.0)
     for worker, sign in sorted(newest.items()):
-        # The last heartbeat of a worker that ended stays stored; its memory is free.
+        # The last heartbeat of a worker that ended stays stored; its memory is free, and its clock
+        # may be right since.
         if latest_ms - ages_ms[worker] <= STALE_AFTER_S * 1_000:
             label = label_text({"worker": worker})
             specs = (pipeline_metrics.WORKER_MEMORY, pipeline_metrics.WORKER_MEMORY_LIMIT)
             _add_bytes(page, sign, "memory", specs, label)
+            # Absent if its version does not report it, or Redis did not give its time.
+            if (offset_s := sign.number("clock_offset_s")) is not None:
+                page.add(pipeline_metrics.CLOCK_OFFSET, label_text({"process": worker}), offset_s)
     # Each worker checks Redis for itself.
     reported = [sign for sign in newest.values() if sign.number("store_memory_bytes")]
     if reported:

@@ -21,6 +21,7 @@ from exporters.board.objectives import HISTORY_DAYS, history_objectives
 from exporters.board.tiles import WINDOW
 from exporters.catalogue.spec import SCOPE_LABELS
 from exporters.drill.current import CurrentWindow
+from exporters.metrics import pipeline as pipeline_samples
 from exporters.metrics.exposition import Page
 from exporters.metrics.objectives import engine_for
 from exporters.reference.customers import Customer, Customers
@@ -33,6 +34,7 @@ from exporters.windows.tracker import WindowTracker
 from slo.alert_state import AlertState
 from slo.engine.report import ObjectiveResult
 from slo.policy.loading import load_policies
+from streams.clock import ClockReading, RedisClock
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.store.reader import StateReader, StateSnapshot
@@ -48,6 +50,8 @@ class Collected:
     newest_pulse_s: float | None  # time of the newest heartbeat of any worker
     live: LiveFacts | None  # None before the first event
     current: CurrentWindow | None = None  # the same window by place; None before the first event
+    clock: ClockReading | None = None  # None if it was not asked for
+    shift_s: float = 0.0  # from the wall clock to the time of all of this; not 0 if it is wrong
 
 
 class Collector:
@@ -98,35 +102,50 @@ class Collector:
         self._versions: dict[int, tuple[int, int]] = {}  # partition -> generation, checkpoint
         self._freshness_s: dict[int, float] = {}
 
-    async def collect(self, now_s: float) -> Collected:
+    async def collect(self, now_s: float, clock: RedisClock | None = None) -> Collected:
         """Read the state and return all that is known at `now_s`, the wall clock.
 
+        `clock`: asked for the time if it is given; nothing becomes final unless it agrees.
         Raises StoreError if the state cannot be read.
         """
-        snapshot = await self._load(now_s)
-        results = await self._engine.finish(snapshot, now_s) if snapshot.views else None
+        # One snapshot for windows, minutes and objectives, so that all numbers are of one moment.
+        snapshot = await self._reader.snapshot()
+        reading = None if clock is None else await clock.read()
+        shift_s = 0.0
+        if reading is not None:
+            now_s = reading.likely_s(snapshot.watermark_s)
+            shift_s = now_s - reading.wall_s
+        await self._load(snapshot, now_s)
+        may_close = reading is None or reading.agrees
+        results = (
+            await self._engine.finish(snapshot, now_s, may_close=may_close)
+            if snapshot.views
+            else None
+        )
         lags = self._lags(snapshot, now_s)
         self._note_freshness(snapshot, now_s)
         sources = await self._sources.read(now_s)
         page = self._pages.build(
             snapshot, self._tracker, lags, self._freshness_s, results, sources, now_s
         )
+        if reading is not None:
+            pipeline_samples.add_exporter_clock(page, reading)
         live = current = None
         if snapshot.views:
             if not self._has_resumed:
                 if stored := await self._incidents.read_alerts():
                     self._rules.resume(stored.firing, stored.seen_s, now_s)
                 self._has_resumed = True
-            reading = replace(
+            board_input = replace(
                 self._reading(page, snapshot, lags, results, now_s),
                 unseen_sources=sources.never_seen(now_s),
             )
             if self._board.incident_log is None:
                 self._board.incident_log = IncidentLog(await self._incidents.read())
-            live = self._board.facts(reading)
+            live = self._board.facts(board_input)
             await self._incidents.write(self._board.incident_log, now_s)
             await self._incidents.write_alerts(self._firing, now_s)
-            current = self._current(reading)
+            current = self._current(board_input)
         # Partitions without a heartbeat yet have no time.
         pulsed_ms = [
             at_ms
@@ -134,21 +153,18 @@ class Collector:
             if (at_ms := heartbeat.number("at_ms")) is not None
         ]
         newest_pulse_s = max(pulsed_ms) / 1_000 if pulsed_ms else None
-        return Collected(page, len(snapshot.views), newest_pulse_s, live, current)
+        return Collected(page, len(snapshot.views), newest_pulse_s, live, current, reading, shift_s)
 
     # -- reading ---------------------------------------------------------------------------------
 
-    async def _load(self, now_s: float) -> StateSnapshot:
-        """Return the state, after all slices that changed were given to their consumers."""
-        # One snapshot for windows, minutes and objectives, so that all numbers are of one moment.
-        snapshot = await self._reader.snapshot()
+    async def _load(self, snapshot: StateSnapshot, now_s: float) -> None:
+        """Give all slices that changed to their consumers."""
         self._tracker.begin(now_s)
         self._minutes.begin(now_s)
         await self._engine.begin(now_s)
         await snapshot.load([self._tracker, self._minutes, self._engine])
         if snapshot.views:
             self._tracker.update(snapshot)
-        return snapshot
 
     def _tracked_sums(self) -> dict[str, list[str]]:
         """Return, by window, the scopes that are published, and those that the board needs."""

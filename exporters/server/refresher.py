@@ -22,6 +22,7 @@ from exporters.loop_thread import LoopThread
 from exporters.metrics.exposition import Page, label_text
 from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
+from streams.clock import RedisClock
 from streams.config.settings import Settings
 from streams.errors import one_line
 from streams.memory import process_memory
@@ -47,6 +48,7 @@ class Export:
     newest_pulse_s: float | None = None  # newest heartbeat of any worker
     live: LiveFacts | None = None  # None if there is a problem
     current: CurrentWindow | None = None  # None if there is a problem
+    shift_s: float = 0.0  # from the wall clock to the time of the reading; not 0 if it is wrong
     _bodies: dict[tuple[bool, bool], bytes] = field(default_factory=dict)
 
     def body(self, openmetrics: bool, zipped: bool) -> bytes:
@@ -76,6 +78,8 @@ class Refresher:
         """
         self._settings = settings
         self._client = connected(settings.redis)
+        self._clock = RedisClock(self._client, settings.redis.max_clock_offset_s)
+        self._clock_problem: str | None = None
         self._collector = Collector(settings, self._client, customers, rules)
         self._failures = 0
         self._refreshed_at_s: float | None = None  # wall clock
@@ -118,6 +122,7 @@ class Refresher:
         `now_s`: the wall clock.
         """
         export = self.export()
+        now_s += export.shift_s
         if export.problem is not None:
             return export.problem
         if export.newest_pulse_s is None:
@@ -159,7 +164,7 @@ class Refresher:
     async def _refresh(self) -> Export:
         began, now_s = time.monotonic(), time.time()
         try:
-            collected = await self._collector.collect(now_s)
+            collected = await self._collector.collect(now_s, self._clock)
         except Exception as error:
             # Any error: a state that cannot be decoded is as unreadable as a missing one, and
             # the exporter must stay up to report it.
@@ -174,7 +179,9 @@ class Refresher:
             return self._without_numbers(reason)
         if not self._export.readable and self._failures:
             log.info("refresh succeeded: the state is readable again")
-        self._refreshed_at_s = now_s
+        self._refreshed_at_s = now_s + collected.shift_s
+        if collected.clock is not None:
+            self._report_clock(collected.clock.problem())
         page = collected.page
         page.add(pipeline_metrics.STATE_READABLE, "", 1)
         page.add(pipeline_metrics.EXPORTER_REFRESH, "", round(time.monotonic() - began, 4))
@@ -195,10 +202,19 @@ class Refresher:
             collected.newest_pulse_s,
             collected.live,
             collected.current,
+            collected.shift_s,
         )
         for openmetrics in (False, True):  # here, so that no scrape waits for it
             export.body(openmetrics, zipped=False)
         return export
+
+    def _report_clock(self, problem: str | None) -> None:
+        """Log once that nothing is finalised by this clock, and once that it is again."""
+        if problem is not None and self._clock_problem is None:
+            log.error("no period and no day is finalised: %s; correct the clock", problem)
+        elif problem is None and self._clock_problem is not None:
+            log.info("the clock agrees with that of Redis again: periods and days are finalised")
+        self._clock_problem = problem
 
     def _without_numbers(self, problem: str) -> Export:
         """Return a page that only reports that the state cannot be read."""

@@ -108,12 +108,13 @@ class Engine:
             kept.minute_counts.running = int(now_s) // 60
 
     async def finish(
-        self, snapshot: StateSnapshot, now_s: float, keep: bool = True
+        self, snapshot: StateSnapshot, now_s: float, keep: bool = True, may_close: bool = True
     ) -> list[ObjectiveResult] | None:
         """Bring the minute counts up to date and judge.
 
         Return None while a first reading is under way, or a maintenance window is damaged. `keep`:
-        whether to store the counts. Raises StoreError.
+        whether to store the counts. `may_close`: False if the clock is not to be trusted, so that
+        no period is closed. Raises StoreError.
         """
         if not self._objectives:
             return []
@@ -130,7 +131,8 @@ class Engine:
             await self._read_windows()
             if self._damage is None:
                 for kept in self._kept:
-                    kept.close_last_period(self.windows, int(now_s))
+                    if may_close:
+                        kept.close_last_period(self.windows, int(now_s))
                     kept.adjust(self.windows, int(now_s))
             if keep:
                 await self._keep()

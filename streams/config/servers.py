@@ -190,6 +190,12 @@ class Redis(Section):
     timeout_s: float = Field(
         2, gt=0, le=30, description="Time limit for one answer, and for a connection attempt."
     )
+    max_clock_offset_s: float = Field(
+        5,
+        gt=0,
+        le=60,
+        description="A process whose clock differs by more from that of Redis finalises nothing.",
+    )
     username: str | None = Field(None, description="User name, if the URL contains none.")
     password: SecretStr | None = Field(None, description="Password, if the URL contains none.")
     password_file: Path | None = Field(None, description="File that contains the password.")

@@ -24,6 +24,8 @@ def complete_until_s(views: Sequence[PartitionView], heartbeats: Sequence[Heartb
             # All records up to the end of the log were counted when this heartbeat was sent.
             and heartbeat.number("highwater") == view.offset
             and not heartbeat.text("halted")
+            # A heartbeat of a wrong clock proves nothing; older versions do not report the clock.
+            and heartbeat.text("clock_agrees") != "0"
         ):
             until_s = max(until_s, int(at_ms) // 1_000)
         complete_s.append(until_s)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
+from streams.clock import ClockReading
 from streams.errors import Unavailable
 from streams.memory import MemoryUse
 from streams.state.snapshot import Snapshot, Stored
@@ -143,4 +144,12 @@ class Store(Protocol):
 
         Raises StoreUnfitError if the store may throw state away by itself.
         """
+        ...
+
+    async def read_clock(self) -> None:
+        """Read the store's time, with which `clock` then compares that of this process."""
+        ...
+
+    def clock(self) -> ClockReading:
+        """Return the clocks of this process and, as last read, of the store."""
         ...

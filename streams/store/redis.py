@@ -18,6 +18,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from streams.checksums import DamagedError, checksum
+from streams.clock import ClockReading, RedisClock
 from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
 from streams.errors import ConfigError, one_line
@@ -121,8 +122,12 @@ def eviction_problem(policy: object) -> str | None:
 class RedisStore:
     """Checkpoints of one consumer group and topic in Redis."""
 
-    def __init__(self, client: "aioredis.Redis", group: str, topic: str) -> None:
+    def __init__(
+        self, client: "aioredis.Redis", group: str, topic: str, max_clock_offset_s: float = 5
+    ) -> None:
+        """`max_clock_offset_s`: of `redis.max_clock_offset_s`."""
         self._redis, self._keys = client, Keys(group, topic)
+        self._clock = RedisClock(client, max_clock_offset_s)
         self._scripts = {
             name: (files("streams.store") / f"{name}.lua").read_text()
             for name in ("claim", "flush", "replace")
@@ -259,6 +264,14 @@ class RedisStore:
             return None
         # A maxmemory of 0 is no limit.
         return MemoryUse(int(memory["used_memory"]), int(memory.get("maxmemory", 0)) or None)
+
+    async def read_clock(self) -> None:
+        """See `Store`."""
+        await self._clock.read()
+
+    def clock(self) -> ClockReading:
+        """See `Store`."""
+        return self._clock.reading()
 
     async def _run(self, name: str, key: str, arguments: Sequence[str | bytes | int]) -> object:
         # EVALSHA sends the hash of a script instead of its text.

@@ -157,7 +157,7 @@ def create_app(settings: Settings) -> tuple[faust.App, StreamWorker]:
         producer_max_request_size=settings.worker.max_batch_mb * 1_000_000 + DLQ_HEADER_BYTES,
     )
     client = connected(settings.redis)
-    store = RedisStore(client, kafka.group, kafka.topic)
+    store = RedisStore(client, kafka.group, kafka.topic, settings.redis.max_clock_offset_s)
     archive = KafkaArchive(kafka) if settings.worker.archive_interval_s else None
     worker = StreamWorker(
         settings.worker,

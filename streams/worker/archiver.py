@@ -18,7 +18,7 @@ class Archiver:
     """Archives one claimed partition."""
 
     def __init__(self, context: WorkerContext, partition: int, claim: Claimed) -> None:
-        self._archive, self._store = context.archive, context.store
+        self._archive, self._store, self._now_ms = context.archive, context.store, context.now_ms
         self._interval_ms = context.settings.archive_interval_s * 1_000
         self._partition, self._claim = partition, claim
         self._not_before = 0.0  # monotonic time, set after a failure
@@ -29,11 +29,12 @@ class Archiver:
 
         Return the time in milliseconds, None if the archive is not due or could not be written.
         """
-        # The wall clock, as the next owner continues from the time that the state holds.
-        now_ms = time.time_ns() // 1_000_000
-        due_ms = state.archived_at_ms + self._interval_ms
+        # No monotonic time, as the next owner continues from the time that the state holds.
+        now_ms = self._now_ms(state.watermark)
+        # Negative if a clock was ahead when the state was archived, and was corrected since.
+        is_recent = 0 <= now_ms - state.archived_at_ms < self._interval_ms
         # Before the first checkpoint the store has no state to archive.
-        if self._archive is None or state.stored_offset == 0 or now_ms < due_ms:
+        if self._archive is None or state.stored_offset == 0 or is_recent:
             return None
         if time.monotonic() < self._not_before:
             return None

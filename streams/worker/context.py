@@ -6,6 +6,7 @@ from typing import Protocol
 
 from streams.config.settings import Worker
 from streams.events.decoder import EventLimits
+from streams.events.watermark import Watermark
 from streams.kafka.fetch import Batch
 from streams.store.contract import Store
 from streams.worker.metrics import WorkerMetrics
@@ -68,3 +69,11 @@ class WorkerContext:
     archive: Archive | None
     counters: WorkerCounters
     metrics: WorkerMetrics
+
+    def now_ms(self, watermark: Watermark) -> int:
+        """Return the present time in ms since 1970: that of the wall clock, unless it is wrong.
+
+        `watermark`: of a partition; it shows which clock is wrong if two differ.
+        """
+        log_s = (watermark.settled_ms or 0) / 1_000
+        return round(self.store.clock().likely_s(log_s) * 1_000)

@@ -1,6 +1,5 @@
 """Sends the heartbeat of each partition, and receives operator commands with the answer."""
 
-import time
 from typing import Any
 
 from streams.memory import MemoryUse, process_memory
@@ -58,10 +57,10 @@ class HeartbeatSender:
         counters, halt = self._context.counters, worker.admission.halted
         unfit_reason = self._context.supervision.unfit_reason
         silence_s = self._context.consumer.broker_silence_s()
-        at_ms = time.time_ns() // 1_000_000
+        at_ms = self._context.now_ms(state.watermark)
         return {
             "at_ms": at_ms,
-            # By the wall clock, which other processes share; 0 if no broker has answered yet.
+            # By the clock that other processes share; 0 if no broker has answered yet.
             "broker_at_ms": 0 if silence_s is None else at_ms - round(silence_s * 1_000),
             "worker": self._worker_name,
             "highwater": admission.highwater,
@@ -81,6 +80,14 @@ class HeartbeatSender:
             "seen_ids": len(ids) if ids is not None else 0,
             "seen_forgotten": ids.forgotten if ids is not None else 0,
             "archived_ms": state.archived_at_ms,
+            **self._clock_fields(),
             **_memory_fields("memory", self._memory),
             **_memory_fields("store_memory", self._context.supervision.store_memory),
         }
+
+    def _clock_fields(self) -> dict[Any, str | float]:
+        """Return how far the clock of this process is from the store's; empty texts if unknown."""
+        clock = self._context.store.clock()
+        if clock.offset_s is None:
+            return {"clock_offset_s": "", "clock_agrees": ""}
+        return {"clock_offset_s": round(clock.offset_s, 3), "clock_agrees": int(clock.agrees)}

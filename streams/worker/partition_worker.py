@@ -200,7 +200,7 @@ class PartitionWorker:
             async with self._counting:
                 if self.deduplicator is not None:
                     state.recent = self.deduplicator.dump()
-                snapshot = state.snapshot(written_at_ms=time.time_ns() // 1_000_000)
+                snapshot = state.snapshot(written_at_ms=self._context.now_ms(state.watermark))
                 letters = self._dead_letters.take()
                 unstored_command = self._unstored_command
             # Counting continues meanwhile: the snapshot is a copy.

@@ -36,7 +36,8 @@ class StoreSupervision:
 
     def __init__(self, store: Store, counters: WorkerCounters) -> None:
         self._store, self._counters = store, counters
-        self._checked_at = time.monotonic()  # the app checks the store before it starts
+        # The first check follows at once, so that each heartbeat compares the clocks.
+        self._checked_at = float("-inf")  # monotonic
         self.answers = True  # whether the store answered the last call
         self.unfit_reason = ""  # why the store must not be written to
         self.store_memory: MemoryUse | None = None  # at the last check
@@ -64,12 +65,13 @@ class StoreSupervision:
                 await asyncio.sleep(RETRY_S)
 
     async def check(self) -> None:
-        """Check every `CHECK_S` whether the store has been set up so that it may lose state."""
+        """Check every `CHECK_S` whether the store may lose state by its settings, and its clock."""
         if time.monotonic() - self._checked_at < CHECK_S:
             return
         self._checked_at = time.monotonic()
         try:
             self.store_memory = await self._store.check()
+            await self._store.read_clock()
             reason = ""
         except StoreUnfitError as error:
             reason = str(error)

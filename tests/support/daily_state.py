@@ -12,6 +12,7 @@ from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.day.facts import DailyFacts, Day, PeriodKind
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
+from streams.clock import RedisClock
 from streams.events.decoder import ELIGIBLE
 from streams.store.keys import Keys
 from streams.store.redis import connect
@@ -60,9 +61,13 @@ class Builder(DailyBoardBuilder):
     """The exporter's, for days that have facts."""
 
     async def facts(
-        self, now_s: float, date: str | None = None, kind: PeriodKind = "day"
+        self,
+        now_s: float,
+        date: str | None = None,
+        kind: PeriodKind = "day",
+        clock: RedisClock | None = None,
     ) -> DailyFacts:
-        facts = await super().facts(now_s, date, kind)
+        facts = await super().facts(now_s, date, kind, clock)
         assert facts is not None
         return facts
 

@@ -5,6 +5,7 @@ and synchronous, so that a simulation can make millions of calls. `MemoryStore` 
 worker on top of it: several workers share one `MemoryRedis`, as they would share a server.
 """
 
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from streams.checksums import DamagedError
+from streams.clock import ClockReading
 from streams.memory import MemoryUse
 from streams.state.snapshot import Snapshot, Stored
 from streams.store.contract import (
@@ -225,6 +227,14 @@ class MemoryStore:
         order = self._redis.orders.get(partition)
         await self._delay("pulsed")
         return order
+
+    async def read_clock(self) -> None:
+        """See `Store`."""
+        await self._delay("clock")
+
+    def clock(self) -> ClockReading:
+        """See `Store`."""
+        return ClockReading(time.time(), time.time(), 0.0, 5.0)
 
     async def check(self) -> MemoryUse | None:
         """See `Store`."""

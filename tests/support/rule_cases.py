@@ -22,6 +22,7 @@ from tests.support.rule_cases_objectives import (
 from tests.support.rule_cases_outages import explains, outage, slow_cell
 from tests.support.rule_cases_pipeline import (
     archive_old,
+    clock_off,
     disagree,
     halted,
     incomplete,
@@ -74,6 +75,7 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
     "TokenpulseWindowIncomplete": incomplete,
     "TokenpulseArchiveOld": archive_old,
     "TokenpulseMemoryNearLimit": memory,
+    "TokenpulseClockOff": clock_off,
     "TokenpulseRecordsLost": rose("tokenpulse_lost_records_total", 1, partition="0"),
     "TokenpulseStateLost": rose("tokenpulse_state_losses_total", 1, partition="0"),
     "TokenpulseStateRolledBack": rose("tokenpulse_state_rollbacks_total", 1, worker="w1"),

@@ -223,6 +223,24 @@ def archive_old(_: Labels) -> list[Case]:
     ]
 
 
+def clock_off(_: Labels) -> list[Case]:
+    limit = {named("tokenpulse_clock_offset_limit_seconds"): held(5)}
+    exporter = named("tokenpulse_clock_offset_seconds", process="exporter")
+    worker = named("tokenpulse_clock_offset_seconds", process="w1")
+    return [
+        Case("ahead", True, {exporter: held(6), worker: held(0), **limit}),
+        Case("behind", True, {exporter: held(0), worker: held(-6), **limit}),
+        Case("within the limit", False, {exporter: held(5), worker: held(-5), **limit}),
+        Case(
+            "a larger limit",
+            False,
+            {exporter: held(6), named("tokenpulse_clock_offset_limit_seconds"): held(10)},
+        ),
+        Case("corrected", False, {exporter: then(6, 0), **limit}),
+        Case("missing data: Redis does not give its time", False, limit),
+    ]
+
+
 def rose(counter: str, by: int, **labels: str) -> Callable[[Labels], list[Case]]:
     series = named(counter, **labels)
 

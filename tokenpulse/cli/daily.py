@@ -19,8 +19,9 @@ from exporters.daily.render.plain_text import plain_text
 from exporters.daily.render.view import period_of
 from exporters.reference.customers import load_directory
 from slo.policy.loading import load_policies
+from streams.clock import RedisClock
 from streams.config.settings import Settings
-from streams.errors import RequestError
+from streams.errors import RequestError, Unavailable
 from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.output_files import check_output, write_output
 from tokenpulse.redis_call import run_with_redis
@@ -110,9 +111,12 @@ async def _build_and_deliver(
     policies = load_policies(settings.exporter.policies)
     customers = load_directory(settings)
     builder = DailyBoardBuilder(settings, policies, client, customers)
+    clock = RedisClock(client, settings.redis.max_clock_offset_s)
+    if send and (problem := (await clock.read()).problem()):
+        raise Unavailable(f"nothing is sent: {problem}; correct the clock and send again")
     boards = []
     for kind in kinds:
-        facts = await builder.facts(time.time(), date, kind)
+        facts = await builder.facts(time.time(), date, kind, clock)
         if facts is None:
             raise RequestError("no event was counted yet: start a worker and send it events")
         # In the first week or month none is closed yet, which is no failure of the schedule.

@@ -26,7 +26,7 @@ QUIET_AFTER_S = 60.0
 _NO_NEWS_OF_WORKER = 1 / 3
 _NO_NEWS_OF_BROKER = 1 / 4
 # Alerts that leave the numbers of the board as good as they are.
-_HARMLESS = {"TokenpulseArchiveOld", WINDOW_INCOMPLETE}
+_HARMLESS = {"TokenpulseArchiveOld", "TokenpulseClockOff", WINDOW_INCOMPLETE}
 
 
 @dataclass(frozen=True, slots=True)

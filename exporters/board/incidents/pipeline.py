@@ -152,6 +152,16 @@ def _archive_words(alert: _ActiveAlert) -> Iterator[str]:
     )
 
 
+def _clock_words(alert: _ActiveAlert) -> Iterator[str]:
+    for state in alert.states:
+        process = state.series["process"]
+        which = "the exporter" if process == "exporter" else f"worker {process}"
+        yield (
+            f"The clock of {which} differs by {fmt.span(state.value)} from that of Redis: no "
+            "period and no day that needs it is finalised until the clocks agree."
+        )
+
+
 # -- workers ---------------------------------------------------------------------------------------
 
 
@@ -293,6 +303,7 @@ _WORDS: Mapping[str, Callable[[_ActiveAlert], Iterator[str]]] = {
     "TokenpulseLabelsFolded": _overflow_words,
     "TokenpulseArchiveOld": _archive_words,
     "TokenpulseMemoryNearLimit": _memory_words,
+    "TokenpulseClockOff": _clock_words,
     WINDOW_INCOMPLETE: _window_words,
 }
 WORDED = frozenset(_WORDS)

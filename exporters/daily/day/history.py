@@ -86,6 +86,7 @@ class BoardContext:
     # None if it does not wait.
     silent_until_s: Callable[[CalendarDay, float], float | None]
     first_event_s: float | None = None  # event time of the first event ever counted
+    clock_problem: str | None = None  # why no day becomes final by the clock; None if one may
 
     def is_due(self, counts: DayCounts) -> bool:
         """Return True if the day must be finalised now."""
@@ -150,6 +151,8 @@ class BoardContext:
         seal_at_s = day.to_s + self.seal_after_s
         if self.now_s < seal_at_s:
             return self._waiting_note(day) or text.early(seal_at_s, self.zone)
+        if self.clock_problem is not None:
+            return text.wrong_clock(self.clock_problem)
         if behind := self.behind(seal_at_s):
             return text.unread_partitions(behind, self.zone)
         until_s = self.silent_until_s(day, seal_at_s)

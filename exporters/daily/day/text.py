@@ -216,6 +216,11 @@ def silent(seal_at_s: float, until_s: float, zone: ZoneInfo) -> str:
     )
 
 
+def wrong_clock(problem: str) -> str:
+    """Return that a day is not final because the clock that says that it is over may be wrong."""
+    return f"The day is not final yet: {problem}."
+
+
 def unread_partitions(behind: Sequence[tuple[int, int]], zone: ZoneInfo) -> str:
     """Return that a day is not final: events are unread; `behind`: (partition, read up to)."""
     partition, until_s = min(behind, key=lambda reach: reach[1])

@@ -115,3 +115,10 @@ def read_period(text: str, kind: PeriodKind) -> Period:
     forms = {"week": "a date of it, or as 2026-W46", "month": "a date of it, or as 2026-11"}
     form = forms.get(kind, "as YYYY-MM-DD")
     raise RequestError(f"date: got {text[:40]!r}; write a {kind} {form}")
+
+
+def default_period(today: Date, first: str, kind: PeriodKind) -> Period:
+    """Return the last closed day, week or month; the running one if it is the first with data."""
+    running = period_at(today, kind)
+    closed = running.step(-1)
+    return closed if first <= closed.last.isoformat() else running

@@ -134,6 +134,22 @@ def test_memory_near_its_limit_is_worded_by_its_cause(configured: Callable[..., 
     ]
 
 
+def test_a_wrong_clock_is_worded_with_its_process_and_leaves_the_numbers_as_good_as_they_are(
+    configured: Callable[..., Any],
+) -> None:
+    states = [
+        AlertState("TokenpulseClockOff", "ticket", {}, {"process": name}, 120.0, NOW_S, None, True)
+        for name in ("exporter", "host:1")
+    ]
+    facts = facts_under(configured(), FixedRules(states), cold=False)
+    words = [one.words for one in facts.incidents if one.alert == "TokenpulseClockOff"]
+    assert [text.partition(" from that of Redis")[0] for text in words] == [
+        "The clock of the exporter differs by 2 min",
+        "The clock of worker host:1 differs by 2 min",
+    ]
+    assert facts.freshness.state != "at_risk"
+
+
 def test_client_errors_are_worded_with_the_most_urgent_alert_of_each_place(
     configured: Callable[..., Any],
 ) -> None:

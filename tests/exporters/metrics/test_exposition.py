@@ -32,6 +32,7 @@ from tests.support.exporter_state import (
 from tests.support.paths import TESTS
 from tests.support.promtool import needs_promtool
 from tests.support.source_history import sent, steady, write_sources
+from tests.support.two_clocks import TwoClocks
 
 GOLDEN = TESTS / "golden" / "metrics.txt"
 LIVE = [spec for spec in SPECS if spec not in EXPORTER.specs]
@@ -105,7 +106,8 @@ def full_page(settings: Settings) -> Page:
         writer = StateWriter(settings)
         await writer.write(0, [event(NOW_S)])
         await writer.close()
-        found = await collector.collect(NOW_S + 1)
+        clock = TwoClocks(NOW_S + 1, NOW_S + 0.9)
+        found = await collector.collect(NOW_S + 1, clock)
         await client.aclose()
         return found.page
 

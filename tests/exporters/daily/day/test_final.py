@@ -7,6 +7,7 @@ from typing import Any
 from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.exporter_state import event
 from tests.support.final_days import BEGIN, DATE, END, one_day
+from tests.support.two_clocks import TwoClocks
 
 
 def test_a_day_is_provisional_until_late_events_had_their_time_and_all_is_read(
@@ -47,6 +48,26 @@ def test_an_exporter_whose_clock_is_behind_does_not_seal_early(
         await one_day(world)
         await world.tell(END + 5 * HOUR_S)
         assert (await world.builder().facts(END + 3 * HOUR_S)).day.state == "provisional"
+
+    in_world(use)
+
+
+def test_an_exporter_whose_clock_differs_from_that_of_redis_seals_nothing_until_they_agree(
+    in_world: Callable[..., Any],
+) -> None:
+    async def use(world: World) -> None:
+        await one_day(world)
+        now_s = END + 5 * HOUR_S
+        await world.tell(now_s)
+        for shift_s in (6, -6, 40 * DAY_S, -40 * DAY_S):
+            wrong = TwoClocks(now_s + shift_s, now_s)
+            day = (await world.builder().facts(wrong.wall_s, DATE, "day", wrong)).day
+            assert day.state == "provisional", shift_s
+            side = "ahead of" if shift_s > 0 else "behind"
+            assert f"clock of this process is {abs(shift_s)}.0 s {side} that of Redis" in day.note
+        assert await world.stored() == {}
+        right = TwoClocks(now_s, now_s + 4)
+        assert (await world.builder().facts(now_s, DATE, "day", right)).day.state == "sealed"
 
     in_world(use)
 

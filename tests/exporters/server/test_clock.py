@@ -1,0 +1,84 @@
+"""An exporter whose clock jumps: the same numbers, a metric that says so, and nothing is closed."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from redis import Redis
+
+from exporters.server.collector import Collected, Collector
+from streams.store.redis import connect
+from tests.support.exporter_state import Samples, StateWriter, number, parsed, some_events
+from tests.support.two_clocks import TwoClocks
+
+DAY_S = 86_400
+JUMPS_S = [120, -120, 3 * DAY_S, -3 * DAY_S, 70 * DAY_S, -70 * DAY_S]
+OFFSET = "tokenpulse_clock_offset_seconds"
+NOON_S = datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp()
+
+
+def page(found: Collected) -> Samples:
+    return {key: one for key, one in parsed(found.page.text(False)).items() if key[0] != OFFSET}
+
+
+@pytest.mark.parametrize("shift_s", JUMPS_S)
+@pytest.mark.parametrize("redis_jumps", [False, True])
+def test_an_exporter_shows_the_same_numbers_while_one_of_the_two_clocks_jumps(
+    configured: Callable[..., Any], shift_s: int, redis_jumps: bool
+) -> None:
+    settings = configured(windows=["1h", "24h"])
+
+    async def run() -> tuple[list[Samples], float]:
+        writer = StateWriter(settings)
+        await writer.write(0, some_events(3, 200, NOON_S - 7_200, NOON_S - 1), NOON_S)
+        client = connect(settings.redis.url, 5)
+        collector, clock = Collector(settings, client, {}), TwoClocks(NOON_S, NOON_S)
+        pages, offset_s = [], 0.0
+        for by_s in (0, shift_s, 0):
+            clock.redis_s = NOON_S + by_s if redis_jumps else NOON_S
+            clock.wall_s = NOON_S if redis_jumps else NOON_S + by_s
+            found = await collector.collect(clock.wall_s, clock)
+            pages.append(page(found))
+            if by_s:
+                offset_s = number(parsed(found.page.text(False)), OFFSET, process="exporter")
+        await client.aclose()
+        await writer.close()
+        return pages, offset_s
+
+    (before, jumped, after), offset_s = asyncio.run(run())
+    assert offset_s == (-shift_s if redis_jumps else shift_s)
+    assert before == jumped
+    assert before == after
+
+
+@pytest.mark.parametrize("redis_s", [NOON_S - 6, NOON_S + 6, None])
+def test_a_period_is_closed_once_the_clocks_agree(
+    configured: Callable[..., Any], redis_client: Redis, redis_s: float | None
+) -> None:
+    settings = configured(windows=["1h"])
+
+    async def closed_after(collector: Collector, clock: TwoClocks) -> int:
+        await collector.collect(clock.wall_s, clock)
+        keys = cast(list[bytes], redis_client.keys("*:ledger:*"))
+        names = [name for key in keys for name in cast(list[bytes], redis_client.hkeys(key))]
+        return sum(name.startswith(b"closed:") for name in names)
+
+    async def run() -> list[int]:
+        writer = StateWriter(settings)
+        # The day before yesterday is over for more than a day, and events have come since.
+        begin_s = NOON_S - 3 * DAY_S
+        for from_s in (begin_s, begin_s + DAY_S, begin_s + 2 * DAY_S, NOON_S - 60):
+            await writer.write(0, some_events(3, 20, from_s, from_s + 59), from_s + 60)
+        client = connect(settings.redis.url, 5)
+        closed = [await closed_after(Collector(settings, client, {}), TwoClocks(NOON_S, redis_s))]
+        agreeing = TwoClocks(NOON_S, NOON_S - 4)
+        closed.append(await closed_after(Collector(settings, client, {}), agreeing))
+        await client.aclose()
+        await writer.close()
+        return closed
+
+    none, some = asyncio.run(run())
+    assert none == 0
+    assert some > 0
