@@ -22,6 +22,24 @@ from litellm.integrations.generic_api.generic_api_callback import GenericAPILogg
 LOGGED_WITHIN_S = 5.0  # callbacks run after the answer
 
 
+async def fall_back(provider_url: str) -> None:
+    """Ask a router for a model whose provider is overloaded, so that it takes the next one."""
+    names = ("err503", "good")
+    access = {"api_base": f"{provider_url}/v1", "api_key": "k"}
+    router = litellm.Router(
+        model_list=[
+            {"model_name": name, "litellm_params": {"model": f"openai/{name}", **access}}
+            for name in names
+        ],
+        fallbacks=[{names[0]: [names[1]]}],
+        num_retries=0,
+        max_fallbacks=1,
+    )
+    await router.acompletion(
+        model=names[0], messages=[{"role": "user", "content": "the patient's name is Ada"}]
+    )
+
+
 async def main(provider_url: str) -> None:
     litellm.suppress_debug_info = True
     litellm.callbacks = ["otel", GenericAPILogger()]
@@ -55,6 +73,7 @@ async def main(provider_url: str) -> None:
             await call(model)
     await call("again", num_retries=1)
     await stream("cut")
+    await fall_back(provider_url)
     for _ in range(2):
         await call("good", "cached", caching=True)
         await asyncio.sleep(0.2)  # the answer is stored after it was returned

@@ -8,6 +8,7 @@ import pytest
 from tests.support.paths import TESTS
 
 TRAFFIC = TESTS / "producers" / "traffic.py"
+ANTHROPIC_TRAFFIC = TESTS / "producers" / "anthropic_traffic.py"
 CONFLUENT = TESTS / "producers" / "confluent_serialisers.py"
 LITELLM_SDK = TESTS / "producers" / "litellm_sdk.py"
 LITELLM_PROXY = TESTS / "producers" / "litellm_proxy.yaml"

@@ -1,7 +1,8 @@
 """A provider on a loopback port that speaks the APIs of OpenAI and Anthropic.
 
 The model of a request says how it ends: `good`, `err400` and the like, `cut` (the stream breaks),
-`slow` (a stream of seconds, which a client can leave) or `again` (429 once, then good).
+`slow` (a stream of seconds, which a client can leave) or `again` (429 once, then good). Claude's
+models are `claude`, `claude-err400` and so on.
 """
 
 import json
@@ -14,7 +15,9 @@ from typing import Any
 
 FIRST_BYTE_S = 0.15
 SLOW_CHUNKS, SLOW_CHUNK_S = 60, 0.1
-OUTCOMES = {400: "client_error", 429: "rate_limited", 500: "server_error", 503: "overloaded"}
+OUTCOMES = {400: "client_error", 429: "rate_limited", 500: "server_error"}
+OUTCOMES |= dict.fromkeys((503, 529), "overloaded")
+ERROR_TYPES = {400: "invalid_request_error", 429: "rate_limit_error", 500: "api_error"}
 USAGE = {
     "prompt_tokens": 2048,
     "completion_tokens": 120,
@@ -64,20 +67,22 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         asked = json.loads(body)
         model = asked["model"]
-        again = model == "again" and (model, OUTCOMES[429]) not in self.provider.ended
-        if model.startswith("err") or again:
-            status = 429 if again else int(model[3:])
-            error = {"error": {"message": "no", "type": "t", "code": None}}
+        way = model.removeprefix("claude-")
+        again = way == "again" and (model, OUTCOMES[429]) not in self.provider.ended
+        is_claude = self.path == "/v1/messages"
+        if way.startswith("err") or again:
+            status = 429 if again else int(way[3:])
+            kind = ERROR_TYPES.get(status, "overloaded_error") if is_claude else "t"
+            error = {"type": "error", "error": {"message": "no", "type": kind, "code": None}}
             self.provider.ended.append((model, OUTCOMES[status]))
             self._answer(status, json.dumps(error).encode())
-        elif self.path == "/v1/messages":
-            self.provider.ended.append((model, "success"))
-            self._answer(200, json.dumps(_message(model)).encode())
         elif asked.get("stream"):
-            self.provider.ended.append((model, self._stream(model, asked)))
+            send = self._stream_claude if is_claude else self._stream
+            self.provider.ended.append((model, send(way, asked)))
         else:
             self.provider.ended.append((model, "success"))
-            self._answer(200, json.dumps(_completion(model)).encode())
+            answer = _message(model) if is_claude else _completion(model)
+            self._answer(200, json.dumps(answer).encode())
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -86,14 +91,48 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _stream(self, model: str, asked: dict[str, Any]) -> str:
-        """Return the outcome."""
+    def _begin_stream(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.close_connection = True
         time.sleep(FIRST_BYTE_S)
+
+    def _stream_claude(self, way: str, asked: dict[str, Any]) -> str:
+        """Return the outcome."""
+        self._begin_stream()
+        try:
+            begun = _message(asked["model"]) | {"content": [], "stop_reason": None}
+            begun["usage"] = {**ANTHROPIC_USAGE, "output_tokens": 1}
+            self._event("message_start", message=begun)
+            self._event("content_block_start", index=0, content_block={"type": "text", "text": ""})
+            for _ in range(SLOW_CHUNKS if way == "slow" else 2):
+                self._event(
+                    "content_block_delta", index=0, delta={"type": "text_delta", "text": "a"}
+                )
+                if way == "slow":
+                    time.sleep(SLOW_CHUNK_S)
+            if way == "cut":
+                return "stream_error"
+            self._event("content_block_stop", index=0)
+            self._event(
+                "message_delta",
+                delta={"stop_reason": "end_turn", "stop_sequence": None},
+                usage={"output_tokens": ANTHROPIC_USAGE["output_tokens"]},
+            )
+            self._event("message_stop")
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            return "cancelled"
+        return "success"
+
+    def _event(self, name: str, **content: Any) -> None:
+        self._write_chunk(f"event: {name}\ndata: {json.dumps({'type': name, **content})}\n\n")
+
+    def _stream(self, model: str, asked: dict[str, Any]) -> str:
+        """Return the outcome."""
+        self._begin_stream()
         try:
             for _ in range(SLOW_CHUNKS if model == "slow" else 2):
                 self._chunk(_delta(model, {"content": "a"}))
@@ -112,7 +151,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _chunk(self, content: dict[str, Any] | None) -> None:
         text = "[DONE]" if content is None else json.dumps(content)
-        data = f"data: {text}\n\n".encode()
+        self._write_chunk(f"data: {text}\n\n")
+
+    def _write_chunk(self, text: str) -> None:
+        data = text.encode()
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
 

@@ -59,8 +59,8 @@ class SpanProfile:
     parameters: str = ""  # attribute: JSON text of the call's parameters, with `stream` and `model`
     usage_text: str = ""  # attribute: LiteLLM's usage object as Python prints it
     cut: Cut = Cut.NOT_SHOWN
-    # Its spans repeat those of these scopes, if both are in one batch.
-    yields_to: tuple[str, ...] = ()
+    # Pattern of its own scopes -> scopes whose spans they repeat, if both are in one batch.
+    yields_to: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     invents_usage: bool = False  # of failed and cancelled requests
     # If the source names the profile: name and kind of a span suffice, and scopes vary by version.
     takes_any_scope: bool = False

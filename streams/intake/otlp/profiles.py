@@ -143,6 +143,7 @@ _OPENLLMETRY_SCOPES = tuple(
         *("google_generativeai", "alephalpha", "writer"),
     )
 )
+_ANTHROPIC_SDK = "com.anthropic.sdk.*"
 _OPENINFERENCE_SCOPES = (
     *(
         f"openinference.instrumentation.{library}"
@@ -232,22 +233,24 @@ PROFILES: tuple[SpanProfile, ...] = (
         ttft=(Ttft(event=FIRST_CHUNK_EVENT), _FIRST_CHUNK),
         # Cut and cancelled streams end with status OK, without usage.
         cut=Cut.NO_FINISH_REASON,
+        # The SDK's own spans, in traces of their own, are complete: these have no TTFT, none for a
+        # stream that broke or was left, and the first output token of a stream twice.
+        yields_to={"opentelemetry.instrumentation.anthropic": (_ANTHROPIC_SDK,)},
     ),
     SpanProfile(
         "anthropic-sdk",
-        ("com.anthropic.sdk.*",),
+        (_ANTHROPIC_SDK,),
         _GEN_AI,
         title="Spans of the Anthropic SDK itself",
         kinds=OF_CLIENTS,
         requires=_OPERATION,
         resource=_REGION,
         ttft=(_FIRST_CHUNK, _FIRST_CHUNK_OF_OPERATION),
-        # The instrumentation makes a second span, in a trace of its own, with the same usage.
-        yields_to=(
-            "opentelemetry.instrumentation.anthropic",
-            "openinference.instrumentation.anthropic",
-            "litellm",
-        ),
+        # The flag is only on spans of streams.
+        stream=False,
+        # A stream that the client left.
+        cut=Cut.NO_STATUS,
+        yields_to={"*": ("litellm",)},
     ),
     SpanProfile(
         "openinference",
@@ -270,7 +273,7 @@ PROFILES: tuple[SpanProfile, ...] = (
         ttft=(Ttft(event=FIRST_TOKEN_EVENT),),
         parameters="llm.invocation_parameters",
         cut=Cut.NO_STATUS,
-        yields_to=_OPENINFERENCE_SCOPES,
+        yields_to={"*": _OPENINFERENCE_SCOPES},
     ),
     SpanProfile(
         "envoy-ai-gateway",

@@ -123,7 +123,8 @@ class RequestReader:
         join = ProxyJoin(batch, self._earlier) if has_proxy else None
         requests: list[_Request] = []
         for group in groups:
-            plans = [plan for plan in self._plans_of(group.scope) if not _yields(plan, counted)]
+            plans = self._plans_of(group.scope)
+            plans = [plan for plan in plans if not _yields(plan, group.scope, counted)]
             if self._is_auto and group.scope not in counted and group.has(OPERATION):
                 plans = self._unlisted
             is_server = join is not None and fits(group.scope, self._servers)
@@ -300,10 +301,12 @@ def _attribute_names(plan: _Plan) -> set[str]:
     return names
 
 
-def _yields(plan: _Plan, scopes: set[str]) -> bool:
-    """Return whether the record holds a scope whose spans the profile's spans repeat."""
-    patterns = plan.profile.yields_to
-    return bool(patterns) and any(fits(scope, patterns) for scope in scopes)
+def _yields(plan: _Plan, own: str, scopes: set[str]) -> bool:
+    """Return whether the record holds a scope whose spans those of the scope `own` repeat."""
+    return any(
+        fits(own, (pattern,)) and any(fits(scope, others) for scope in scopes)
+        for pattern, others in plan.profile.yields_to.items()
+    )
 
 
 def _fault(span: Span, profile: SpanProfile) -> tuple[str, str] | None:

@@ -135,7 +135,8 @@ CASES = {
             "gen_ai.usage.cache_write.input_tokens": 300,
             "anthropic.message.stop_reason": "max_tokens",
         },
-        COUNTED | {"outcome": "success", "cache_write_tokens": 300, "ending": "length"},
+        COUNTED
+        | {"outcome": "success", "stream": False, "cache_write_tokens": 300, "ending": "length"},
         status=1,
         neighbours=(span("anthropic.messages.count_tokens", {"gen_ai.request.model": "m"}),),
     ),
@@ -324,6 +325,26 @@ def test_a_stream_of_openrouter_without_finish_reason_was_cancelled() -> None:
     batch = read(request((case.scope, [span(case.name, attributes)])))
     assert batch.events[0]["outcome"] == "cancelled"
     assert batch.notes["no_finish_reason", case.scope] == 1
+
+
+def test_a_stream_of_the_anthropic_sdk_that_the_client_left_was_cancelled() -> None:
+    case = CASES["the anthropic SDK"]
+    attributes = {**case.attributes, "gen_ai.request.stream": True}
+    del attributes["anthropic.message.stop_reason"]
+    batch = read(request((case.scope, [span(case.name, attributes, status=0)])))
+    assert batch.events[0]["outcome"] == "cancelled"
+    assert batch.notes["no_finish_reason", case.scope] == 1
+
+
+def test_only_anthropics_spans_of_openllmetry_repeat_those_of_the_anthropic_sdk() -> None:
+    case = CASES["openllmetry, previous names"]
+    ours = [span(case.name, case.attributes, kind=3, status=1)]
+    scopes = [f"opentelemetry.instrumentation.{name}" for name in ("openai.v1", "anthropic")]
+    sdk = CASES["the anthropic SDK"]
+    other = span(sdk.name, sdk.attributes, kind=3, status=1, spanId="c" * 16)
+    batch = read(request(*((scope, ours) for scope in scopes), (sdk.scope, [other])))
+    assert len(batch.events) == 2
+    assert dict(batch.skipped) == {("repeats_usage", scopes[1]): 1}
 
 
 def test_an_answer_from_litellms_cache_did_not_come_from_the_model() -> None:

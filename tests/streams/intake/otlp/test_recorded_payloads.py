@@ -21,6 +21,7 @@ REASONING = {"reasoning_tokens": 64}
 ANTHROPIC = {
     "model": "claude-sonnet-4-5",
     "outcome": "success",
+    "stream": False,
     "input_tokens": 2112,
     "output_tokens": 40,
     "cached_input_tokens": 1800,
@@ -107,7 +108,7 @@ def test_openllmetry_counts_an_anthropic_call_once() -> None:
     assert [round(event["ttft_ms"]) for event in batch.events if "ttft_ms" in event] == [
         *(172, 156, 164, 160),
     ]
-    assert dict(batch.skipped) == {("repeats_usage", "com.anthropic.sdk.python"): 1}
+    assert dict(batch.skipped) == {("repeats_usage", "opentelemetry.instrumentation.anthropic"): 1}
     scope = "opentelemetry.instrumentation.openai.v1"
     assert dict(batch.notes) == {("no_finish_reason", scope): 2, ("no_usage", scope): 1}
 
@@ -119,6 +120,12 @@ def test_the_spans_of_the_anthropic_sdk_count_if_the_source_asks_for_them() -> N
     assert event["service_tier"] == "standard"
     assert {reason for reason, _ in batch.skipped} == {"other_profile"}
     assert batch.skipped.total() == 9
+
+
+def test_the_spans_of_openllmetry_count_beside_those_of_the_sdk_if_the_source_names_it() -> None:
+    events = read_file(PAYLOADS / "openllmetry" / "otlp-0.pb", "openllmetry").events
+    [event] = [event for event in events if event["model"] == ANTHROPIC["model"]]
+    assert facts(event) | {"stream": False} == ANTHROPIC
 
 
 def test_openinference() -> None:
