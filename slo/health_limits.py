@@ -29,6 +29,10 @@ DUPLICATES_OF_USUAL = Fraction(1, 2)
 # Limits of the scrape job in deploy/prometheus/prometheus.yml, and the share of them that warns.
 SAMPLE_LIMIT = 200_000
 SCRAPE_TIMEOUT_S = 4
+MAX_LABEL_BYTES = 256
+# Characters of all samples. body_size_limit, 64 MB, has room for exemplars, and for names whose
+# characters have several bytes.
+MAX_PAGE_LENGTH = 40_000_000
 SCRAPE_NEAR_LIMIT = Fraction(8, 10)
 # Failed messages of one integration in 15 minutes, and their share of all messages. A page needs
 # more of both, as the next attempt mostly delivers a single message.

@@ -141,6 +141,18 @@ def _scrapes(job: str) -> Iterator[Alert]:
         300,
         cause="near_samples",
     )
+    dropped = catalogue.EXPORTER_DROPPED.name
+    yield ticket(
+        "TokenpulseScrapeLimit",
+        f"{aggregate('max', dropped, _PER_TARGET)} > 0",
+        "The page of {{ $labels.instance }} leaves out the least used names",
+        "{{ $value }} samples are left out, as the page would have more than exporter.max_samples. "
+        "No alert is about the names they belong to.",
+        "{{ $value }} samples",
+        "none",
+        60,
+        cause="dropped",
+    )
     yield ticket(
         "TokenpulseScrapeLimit",
         f"{aggregate('max', duration, _PER_TARGET)}"

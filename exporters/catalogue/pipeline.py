@@ -252,6 +252,16 @@ EXPORTER_FAILURES = Spec(
     (),
     "The reason is at /readyz and in the log.",
 )
+EXPORTER_DROPPED = Spec(
+    "tokenpulse_exporter_dropped_samples",
+    "gauge",
+    "Samples left out of this page, as it would have more than exporter.max_samples.",
+    (),
+    "Those of the names with the smallest shares of the requests are left out first: the board and "
+    "the reports still show them, but no alert of Prometheus is about them. 0 if nothing is left "
+    "out.",
+    "0.2.0",
+)
 EXPORTER_MEMORY = Spec(
     "tokenpulse_exporter_memory_bytes",
     "gauge",
@@ -325,6 +335,7 @@ EXPORTER = MetricGroup(
         EXPORTER_REFRESHED,
         EXPORTER_REFRESH,
         EXPORTER_FAILURES,
+        EXPORTER_DROPPED,
         EXPORTER_MEMORY,
         EXPORTER_MEMORY_LIMIT,
         BUILD_INFO,

@@ -8,7 +8,9 @@ Sources: https://prometheus.io/docs/instrumenting/exposition_formats/ and
 https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from exporters.catalogue.requests import SPECS
 from exporters.catalogue.spec import Spec
@@ -32,8 +34,12 @@ def join(*texts: str) -> str:
 class Page:
     """Samples collected for one export; `text` writes them in the order of the catalogue."""
 
-    def __init__(self) -> None:
+    def __init__(self, least_share: float = 0.0) -> None:
+        """Prepare an empty page; `least_share`: of the requests, below which no group is added."""
+        self.least_share = least_share
+        self.groups_left_out = 0  # for that reason, by those who add samples
         self._lines: dict[str, list[str]] = {}
+        self._shares: dict[str, float] = {}  # labels of a group -> its share of the requests
         self._exemplars: dict[str, dict[int, str]] = {}  # metric -> index of the line -> text
 
     def add(self, spec: Spec, labels: str, value: float) -> None:
@@ -81,6 +87,75 @@ class Page:
             lines.append(f'{spec.name}_bucket{{{labels},le="{edge}"}} {count}\n')
         lines.append(f"{spec.name}_sum{{{labels}}} {sum_value}\n")
         lines.append(f"{spec.name}_count{{{labels}}} {cumulative[-1]}\n")
+
+    def rank(self, labels: str, share: float) -> None:
+        """Make one group of the samples whose labels begin with `labels`, for `limit`.
+
+        `share`: 0 to 1, of the requests that were counted in the same time.
+        """
+        self._shares[labels] = share
+
+    def limit(self, max_samples: int, max_length: int) -> int:
+        """Take out the least used groups until both limits hold; return the samples left out.
+
+        Each group that was not added is taken for one sample. `max_length`: characters of all
+        samples. Samples that are in no group stay, also beyond the limits.
+        """
+        texts = list(chain.from_iterable(self._lines.values()))
+        excess = len(texts) - max_samples, sum(map(len, texts)) - max_length
+        if max(excess) <= 0:
+            return self.groups_left_out
+        owners = {metric: self._groups_of(lines) for metric, lines in self._lines.items()}
+        samples: Counter[str] = Counter()
+        size: Counter[str] = Counter()
+        for text, group in zip(texts, chain.from_iterable(owners.values()), strict=True):
+            samples[group] += 1
+            size[group] += len(text)
+        dropped: set[str] = set()
+        before = 0, 0
+        # By name within equal shares, so that two exporters take out the same ones.
+        for group in sorted(
+            samples.keys() & self._shares, key=lambda one: (self._shares[one], one)
+        ):
+            if before[0] >= excess[0] and before[1] >= excess[1]:
+                break
+            dropped.add(group)
+            before = before[0] + samples[group], before[1] + size[group]
+        for metric, groups in owners.items():
+            self._keep(metric, [at for at, group in enumerate(groups) if group not in dropped])
+        return before[0] + self.groups_left_out
+
+    def _groups_of(self, lines: Sequence[str]) -> list[str]:
+        """Return the group of each line of a metric; empty for a line that is in none."""
+        found, group = [], ""
+        for line in lines:
+            begin = line.find("{") + 1
+            # Most lines are of the same group as the one before.
+            if not (group and line.startswith(group, begin)):
+                group = self._find_group(line, begin)
+            found.append(group)
+        return found
+
+    def _find_group(self, line: str, begin: int) -> str:
+        end = begin
+        # A quote within a value may end a text too, but that is the text of no group.
+        while end := line.find('"', end) + 1:
+            if line[begin:end] in self._shares:
+                return line[begin:end]
+        return ""
+
+    def _keep(self, metric: str, places: Sequence[int]) -> None:
+        """Keep the lines of a metric at these places, with their exemplars."""
+        lines = self._lines[metric]
+        if len(places) == len(lines):
+            return
+        exemplars = self._exemplars.pop(metric, {})
+        self._exemplars[metric] = {
+            at: exemplars[place] for at, place in enumerate(places) if place in exemplars
+        }
+        self._lines[metric] = [lines[place] for place in places]
+        if not places:
+            del self._lines[metric]
 
     def lines(self, metric: str) -> Sequence[str]:
         """Return the lines of a metric, in the order in which they were added."""

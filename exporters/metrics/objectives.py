@@ -1,5 +1,6 @@
 """Samples of the objectives: results of the SLO engine as metrics."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -38,14 +39,27 @@ class ObjectiveSamples:
         fee_of = self._customers.fee_of
         due = credits(results, lambda result: result.status.attainment.ratio, fee_of)
         projected = credits(results, lambda result: result.status.projected, fee_of)
+        requests: Counter[tuple[str, str]] = Counter()
         for result in results:
-            _add(page, result, self._labels(result), due, projected)
+            requests[result.policy.name, result.objective.name] += _recent_requests(result)
+        for result in results:
+            labels = self._labels(result)
+            # Only names of a `per` can be too many.
+            if result.objective.scope.per is not None:
+                of = requests[result.policy.name, result.objective.name]
+                page.rank(labels, _recent_requests(result) / max(of, 1))
+            _add(page, result, labels, due, projected)
 
     def _labels(self, result: ObjectiveResult) -> str:
         scope = result.scope(self._customers.name_of)
         # In one order, so that the labels of an objective are the same text at each refresh.
         own = {name: scope[name] for name in objective_metrics.SCOPE if name in scope}
         return label_text({"policy": result.policy.name, "objective": result.objective.name, **own})
+
+
+def _recent_requests(result: ObjectiveResult) -> int:
+    """Return the requests of the longest window that burn rates are computed over."""
+    return max(result.status.eligible.values(), default=0)
 
 
 def add_status(page: Page, result: ObjectiveResult, labels: str) -> None:

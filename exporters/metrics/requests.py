@@ -22,6 +22,7 @@ from exporters.catalogue.requests import TOKEN_TYPES, UNKNOWN_INPUT
 from exporters.catalogue.spec import SCOPE_LABELS, SERIES_LABELS, Spec
 from exporters.metrics.counters import OUTCOME_LABELS, add_counters, add_window_counters
 from exporters.metrics.exposition import Page, exemplar_text, join, label_text
+from exporters.metrics.group_shares import groups_to_add, labels_to_add, rows_of_groups
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
 from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT, failing_customers
@@ -76,13 +77,14 @@ def add_totals(
 
     `series`: groups stored series by the published dimensions.
     """
-    rows = series.regroup(totals.series, 0)
+    rows, shares = groups_to_add(page, series.regroup(totals.series, 0))
     within = series.regroup(totals.threshold_counts, THRESHOLD_COUNT_BITS)
     labels = [
         label_text(dict(zip(SERIES_LABELS, series.keys[number], strict=True)))
         for number in rows.keys.tolist()
     ]
-    for base, row in zip(labels, rows.values.tolist(), strict=True):
+    for base, share, row in zip(labels, shares, rows.values.tolist(), strict=True):
+        page.rank(base, share)
         _add_by(page, request_metrics.REQUESTS_TOTAL, base, OUTCOME_LABELS, row[:PROBES_AT])
         # Most series have no probes; their samples would only lengthen the page.
         probes = row[PROBES_AT:TOKENS_AT]
@@ -95,7 +97,7 @@ def add_totals(
             page.add(spec, base, known[KNOWN.index(name)])
         page.add(request_metrics.CACHE_WRITE_TOKENS_TOTAL, base, written)
         page.add(request_metrics.REASONING_TOKENS_TOTAL, base, reasoning)
-    counters = series.regroup(totals.counters, COUNTER_BITS)
+    counters = rows_of_groups(rows, series.regroup(totals.counters, COUNTER_BITS), COUNTER_BITS)
     add_counters(page, dict(zip(rows.keys.tolist(), labels, strict=True)), counters)
     for number, latency in enumerate(LATENCIES):
         groups = (rows.keys << LATENCY_BITS) | number
@@ -147,7 +149,15 @@ def add_histograms(
     for one in sorted(exemplars, key=lambda one: one.ended_at_ms):
         shown.setdefault((one.model, one.region, one.latency), []).append(one)
         shown.setdefault((one.latency,), []).append(one)
-    rows = scope.regroup(totals.series, 0)
+    everyone = scope.regroup(totals.series, 0)
+    rows, shares = groups_to_add(page, everyone)
+    labels = [
+        label_text(dict(zip(GEN_AI_LABELS, (operation, provider, *scope.keys[group]), strict=True)))
+        for group in rows.keys.tolist()
+    ]
+    for base, share in zip(labels, shares, strict=True):
+        page.rank(base, share)
+    added = np.isin(everyone.keys, rows.keys)
     within = (
         scope.regroup(totals.threshold_counts, THRESHOLD_COUNT_BITS)
         if len(totals.threshold_counts)
@@ -160,9 +170,9 @@ def add_histograms(
         edge_texts = [
             "+Inf" if edge_us == EVERYTHING_US else str(edge_us / 1e6) for edge_us in edges[number]
         ]
-        groups = (rows.keys << LATENCY_BITS) | number
+        groups = (everyone.keys << LATENCY_BITS) | number
         counts = np.column_stack([_within(within, groups, edge_us) for edge_us in edges[number]])
-        sums_us = rows.values[:, SUM_COLUMNS[number]]
+        sums_us = everyone.values[:, SUM_COLUMNS[number]]
         of_fleet = counts.sum(axis=0).tolist()
         if latency not in OPTIONAL_LATENCIES or of_fleet[-1]:
             page.add_histogram(
@@ -173,15 +183,18 @@ def add_histograms(
                 int(sum_rows(sums_us)) / 1e6,
                 _in_buckets(shown.get((latency,), ()), edges[number], of_fleet),
             )
-        for group, cumulative, sum_us in zip(
-            rows.keys.tolist(), counts.tolist(), sums_us.tolist(), strict=True
+        for group, base, cumulative, sum_us in zip(
+            rows.keys.tolist(),
+            labels,
+            counts[added].tolist(),
+            sums_us[added].tolist(),
+            strict=True,
         ):
             if latency in OPTIONAL_LATENCIES and not cumulative[-1]:
                 continue
-            values = (operation, provider, *scope.keys[group])
             page.add_histogram(
                 REQUEST_HISTOGRAMS[latency],
-                label_text(dict(zip(GEN_AI_LABELS, values, strict=True))),
+                base,
                 edge_texts,
                 cumulative,
                 sum_us / 1e6,
@@ -216,15 +229,15 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
         pairs = dict(zip(SCOPE_LABELS[scope.name], scope.keys[group], strict=True))
         return label_text({"scope": scope.name, "window": window, **pairs})
 
-    groups = sums.counts.keys.tolist()
-    labels = {group: label(group) for group in groups}
-    for group, row in zip(groups, sums.counts.values.tolist(), strict=True):
+    is_fleet = not SCOPE_LABELS[scope.name]
+    labels, sums = labels_to_add(page, sums, label, always=is_fleet)
+    for base, row in zip(labels.values(), sums.counts.values.tolist(), strict=True):
         counted = [
             one + probes
             for one, probes in zip(row[:PROBES_AT], row[PROBES_AT:TOKENS_AT], strict=True)
         ]
         tokens, known = row[TOKENS_AT:SUMS_AT], row[KNOWN_AT:]
-        add_counts(page, labels[group], row[:PROBES_AT], counted, tokens, known)
+        add_counts(page, base, row[:PROBES_AT], counted, tokens, known)
     add_window_counters(page, label, sums)
     found = percentiles(sums, EXPORTED_QUANTILES)
     streamed = dict(
@@ -266,14 +279,15 @@ def add_customers(
         # By name within equal counts, so that the order is the same in every export.
         key=lambda found: (-found[0], scope.keys[found[1]]),
     )
-    shown = []
-    for _, group, row in ranked[:top]:
+    shown, total = [], sum(requests)
+    for count, group, row in ranked[:top]:
         (token,) = scope.keys[group]
         known = customers.get(token)
         who = {CUSTOMER: token} if known is None else {CUSTOMER: known.name}
         if known is not None:
             who["segment"] = known.segment
         base = label_text({"scope": CUSTOMER, "window": window, **who})
+        page.rank(base, count / max(total, 1))
         tokens, known = row[CUSTOMER_TOKENS_AT:CUSTOMER_KNOWN_AT], row[CUSTOMER_KNOWN_AT:]
         add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], tokens, known)
         shown.append((token, base))

@@ -21,6 +21,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from slo.health_limits import MAX_LABEL_BYTES
 from slo.policy.units import Money
 from streams.config.settings import Settings
 from streams.config.yaml_file import parse_document, read_text
@@ -114,6 +115,12 @@ def _customer(entry: Any, where: str) -> tuple[str, Customer]:
         if key not in KEYS:
             raise ConfigError(f"{where}: {key}: no such key; known are {', '.join(KEYS)}")
     texts = {key: _text(entry.get(key), f"{where}: {key}") for key in _REQUIRED}
+    for key in ("name", "segment"):  # they become labels
+        if len(texts[key].encode()) > MAX_LABEL_BYTES:
+            raise ConfigError(
+                f"{where}: {key}: has {len(texts[key].encode())} bytes, and Prometheus accepts "
+                f"labels of up to {MAX_LABEL_BYTES}; shorten it"
+            )
     # A customer of such a name would mix with the rest or with unknown customers.
     if texts["name"] in (OTHER, UNKNOWN):  # customers of that name are exported already
         raise ConfigError(

@@ -8,6 +8,7 @@ from exporters.metrics import requests as request_samples
 from exporters.metrics import sources as source_samples
 from exporters.metrics.cost import CacheMoney
 from exporters.metrics.exposition import Page
+from exporters.metrics.group_shares import least_share
 from exporters.metrics.objectives import ObjectiveSamples
 from exporters.reference.customers import Customer
 from exporters.reference.prices import PriceBook, cache_target
@@ -71,12 +72,15 @@ class PageBuilder:
         partition when it was written. `results`: of the objectives; None until they are known.
         `now_s`: the wall clock, for the sources of the intake.
         """
-        page = Page()
+        self._series_grouping.follow(snapshot.series)
+        self._histogram_grouping.follow(snapshot.series)
+        totals = Aggregate.merged([view.totals for view in snapshot.views])
+        page = Page(self._least_share(totals, tracker))
         # Without a partition a total of 0 would look like traffic that stopped.
         if snapshot.views:
             # A total of fewer partitions would look like a counter that began again.
             if all(view.is_readable for view in snapshot.views):
-                self._add_totals(page, snapshot)
+                self._add_totals(page, snapshot, totals)
             self._add_windows(page, tracker)
             self._add_completeness(page, snapshot, tracker)
             self._objectives.add(page, results or ())
@@ -90,16 +94,25 @@ class PageBuilder:
         source_samples.add_sources(page, sources, now_s)
         return page
 
-    def _add_totals(self, page: Page, snapshot: StateSnapshot) -> None:
-        totals = Aggregate.merged([view.totals for view in snapshot.views])
+    def _least_share(self, totals: Aggregate, tracker: WindowTracker) -> float:
+        """Return the share of the requests below which no group can be on the page."""
+        counts = [
+            sums.counts
+            for name, window in tracker.windows.items()
+            for scope, sums in window.sums.items()
+            if scope not in PRICED and scope != CUSTOMER and scope in self.plan.get(name, ())
+        ]
+        for grouping in (self._series_grouping, self._histogram_grouping):
+            counts.append(grouping.regroup(totals.series, 0))
+        return least_share(self._settings.exporter.max_samples, counts)
+
+    def _add_totals(self, page: Page, snapshot: StateSnapshot, totals: Aggregate) -> None:
         # An edge that a partition does not count would miss its requests.
         edges = _common_edges([view.meta.edges for view in snapshot.views])
         overflowed: dict[str, int] = {}
         for view in snapshot.views:
             for dimension, count in view.meta.overflowed.items():
                 overflowed[dimension] = overflowed.get(dimension, 0) + count
-        self._series_grouping.follow(snapshot.series)
-        self._histogram_grouping.follow(snapshot.series)
         exporter = self._settings.exporter
         request_samples.add_totals(page, totals, self._series_grouping, self._targets, edges)
         request_samples.add_rejections(page, totals, overflowed)

@@ -22,6 +22,7 @@ from exporters.loop_thread import LoopThread
 from exporters.metrics.exposition import Page, label_text
 from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
+from slo.health_limits import MAX_PAGE_LENGTH
 from streams.clock import RedisClock
 from streams.config.settings import Settings
 from streams.errors import one_line
@@ -82,6 +83,7 @@ class Refresher:
         self._clock_problem: str | None = None
         self._collector = Collector(settings, self._client, customers, rules)
         self._failures = 0
+        self._is_limited = False  # whether the last page was too long
         self._refreshed_at_s: float | None = None  # wall clock
         self._turned_at = time.monotonic()
         self.thread = LoopThread("refresh", self._run)
@@ -186,6 +188,7 @@ class Refresher:
         page.add(pipeline_metrics.STATE_READABLE, "", 1)
         page.add(pipeline_metrics.EXPORTER_REFRESH, "", round(time.monotonic() - began, 4))
         self._add_exporter(page)
+        self._limit(page)
         kafka = self._settings.kafka
         # A state without partitions can be read, but gives no numbers to rely on.
         problem = (
@@ -215,6 +218,20 @@ class Refresher:
         elif problem is None and self._clock_problem is not None:
             log.info("the clock agrees with that of Redis again: periods and days are finalised")
         self._clock_problem = problem
+
+    def _limit(self, page: Page) -> None:
+        """Leave out what Prometheus would reject the whole page for, and say how much that is."""
+        own = 1  # the number of samples that are left out is always there
+        dropped = page.limit(self._settings.exporter.max_samples - own, MAX_PAGE_LENGTH)
+        page.add(pipeline_metrics.EXPORTER_DROPPED, "", dropped)
+        if dropped and not self._is_limited:
+            log.warning(
+                "page too long: %d samples of the least used names are left out, as "
+                "exporter.max_samples is %d; reduce exporter.windows or worker.limits",
+                dropped,
+                self._settings.exporter.max_samples,
+            )
+        self._is_limited = dropped > 0
 
     def _without_numbers(self, problem: str) -> Export:
         """Return a page that only reports that the state cannot be read."""

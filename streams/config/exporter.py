@@ -86,6 +86,14 @@ class Exporter(Section):
         description="Number of customers with the most requests that get their own metrics; "
         "0 for none.",
     )
+    max_samples: int = Field(
+        100_000,
+        ge=5_000,
+        description="Most samples of `/metrics`. A page that would have more leaves out the names "
+        "with the smallest shares of the requests, and `tokenpulse_exporter_dropped_samples` says "
+        "how many samples they have. Keep it below `sample_limit` of the scrape job, beyond which "
+        "Prometheus rejects the whole page.",
+    )
     policies: tuple[str, ...] = Field(
         ("default",),
         description="Policies in force: paths of files, or names of shipped policies "

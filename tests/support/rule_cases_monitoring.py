@@ -70,6 +70,14 @@ def scrape_limit(rule: Labels) -> list[Case]:
             Case("recovering", False, scraped(metric, then(limit * 2, 1))),
             Case("missing data", False, {}),
         ]
+    if rule["cause"] == "dropped":
+        dropped = "tokenpulse_exporter_dropped_samples"
+        return [
+            Case("one of two", True, scraped(dropped, held(0), held(1))),
+            Case("none", False, scraped(dropped, held(0), held(0))),
+            Case("recovering", False, scraped(dropped, then(9, 0))),
+            Case("missing data", False, {}),
+        ]
     if rule["cause"] == "body":
         return [
             Case("too long", True, scraped(up, held(0)) | {rejected: RISES}),

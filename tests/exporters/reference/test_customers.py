@@ -83,6 +83,10 @@ def test_a_directory_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
             "c.yaml: [1]: name 'A' stands at [0] too",
         ),
         (
+            f"- {{id: a, name: {'漢' * 86}, segment: s}}",
+            "c.yaml: [0]: name: has 258 bytes, and Prometheus accepts labels of up to 256",
+        ),
+        (
             "- {id: a, name: __other__, segment: s}",
             "c.yaml: [0]: name: got '__other__'; that name has a meaning here, choose another",
         ),
