@@ -20,13 +20,14 @@ from alerts.rules.model import (
     traffic_share,
     whom,
 )
-from alerts.rules.outages import CELL, CELL_WINDOW
+from alerts.rules.outages import CELL
 from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CELL_ELSEWHERE_IN_TIME,
     CELL_IN_TIME_BELOW,
     CELL_MIN_REQUESTS,
+    CELL_WINDOW,
     LATE_MIN_REQUESTS,
     RECOVERY_MARGIN,
     windows_of,

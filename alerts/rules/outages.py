@@ -33,6 +33,7 @@ from alerts.rules.model import Alert, Read, customers_affected, dashboard, traff
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CELL_MIN_REQUESTS,
+    CELL_WINDOW,
     EXPLAINS_ABOVE,
     MANY_PLACES,
     OUTAGE_BELOW,
@@ -41,7 +42,6 @@ from slo.policy.conditions import (
 from streams.state.measures import SERIES_DIMENSIONS
 
 CELL = "model_region"  # scope of one model in one region
-CELL_WINDOW = "5m"  # the window of single series that the exporter publishes by default
 # The failures stay for five minutes in the short window of the burn rates and of single series,
 # whose alerts then last for another minute: none of them may page after the outage ended.
 EXPLAINED_KEEP_S = 420

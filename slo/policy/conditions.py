@@ -26,7 +26,9 @@ RECOVERY_MARGIN = Fraction(1, 10)
 # Most requests fail: below this share of successes there is an outage.
 OUTAGE_BELOW = "0.5"
 OUTAGE_MIN_REQUESTS = 20
-# Of one model in one region over five minutes; with fewer, half of them may be one customer.
+# One model in one region: the window of single series that the exporter publishes by default.
+CELL_WINDOW = "5m"
+# Requests in this window; with fewer, half of them may be one customer.
 CELL_MIN_REQUESTS = 100
 # One model in one region is slow if fewer of its requests are in time than the first share, and at
 # least the second share of the model's other requests, and of the region's.

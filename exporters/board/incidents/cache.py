@@ -22,6 +22,7 @@ from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
 from exporters.board.incidents.floods import CustomerFlood
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.notifications import incident_key
+from exporters.board.incidents.thresholds import CACHE_GROUP
 from exporters.board.input import BoardInput
 from exporters.board.thresholds import ThresholdStatus
 from exporters.windows.incremental import Sums
@@ -115,8 +116,13 @@ def early_cache_failures(
     So are those whose whole loss a flood explains, whose input was never cached.
     """
     about_cache = [incident for incident in alerted if incident.alert == CACHE_LOW]
-    for place, incident in _cache_failures(reading, groups, statuses, flooding):
-        if not any(place is None or place in other.words for other in about_cache):
+    is_fleet_alerted = any(status.alert is not None for status, _ in _of_fleet(statuses))
+    for incident in _cache_failures(reading, groups, statuses, flooding):
+        if incident.where:
+            is_told = any(set(incident.where) <= set(other.where) for other in about_cache)
+        else:
+            is_told = is_fleet_alerted
+        if not is_told:
             yield incident
 
 
@@ -125,8 +131,8 @@ def _cache_failures(
     groups: SeriesGroups,
     statuses: Sequence[ThresholdStatus],
     flooding: Sequence[CustomerFlood],
-) -> Iterator[tuple[str | None, Incident]]:
-    """Yield the words of each place, None for all places alike, with its incident."""
+) -> Iterator[Incident]:
+    """Yield the incident of each place; without a place if all are alike."""
     minute = _CacheMinute.of(reading)
     expected = minute.expected
     # Misses beyond the usual ones; a series that reads more than usual does not hide another.
@@ -149,7 +155,7 @@ def _cache_failures(
             return
         place = None if where is None else where.words
         incident = _incident(minute, place, inside, statuses)
-        yield place, replace(incident, where=groups.where(where), group="cache")
+        yield replace(incident, where=groups.where(where), group=CACHE_GROUP)
         # The next round looks for a second place outside this one.
         is_left &= ~inside
 
@@ -186,14 +192,25 @@ def _severity(ratio: float, statuses: Sequence[ThresholdStatus]) -> Severity:
     """Return the severity of the fleet's alert if it were at this ratio; "info" without one."""
     crossed = {
         level.severity
-        for status in statuses
-        if isinstance(status.objective, ShareThresholdObjective)
-        and isinstance(status.objective.indicator, CacheHitRatio)
-        and status.objective.scope == Scope()
-        for level in status.objective.levels
+        for _, objective in _of_fleet(statuses)
+        for level in objective.levels
         if ratio < float(level.below)
     }
     return "page" if "page" in crossed else "ticket" if crossed else "info"
+
+
+def _of_fleet(
+    statuses: Sequence[ThresholdStatus],
+) -> Iterator[tuple[ThresholdStatus, ShareThresholdObjective]]:
+    """Yield the objectives about the cache of the whole fleet, with their status."""
+    for status in statuses:
+        objective = status.objective
+        if (
+            isinstance(objective, ShareThresholdObjective)
+            and isinstance(objective.indicator, CacheHitRatio)
+            and objective.scope == Scope()
+        ):
+            yield status, objective
 
 
 def _requests(sums: Sums, count: int) -> Ints:

@@ -52,6 +52,20 @@ class CustomerFlood:
     def share(self) -> float:
         return self.sent.requests / self.requests
 
+    @property
+    def limited_share(self) -> float:
+        return self.rate_limited / self.sent.requests
+
+    @property
+    def is_rate_limited(self) -> bool:
+        """Return whether its incident tells the share of requests that are rate-limited."""
+        return self.limited_share >= _LIMITED_SHOWN
+
+    @property
+    def key(self) -> str:
+        """Return the key of its incident, which is that of the alert about it."""
+        return incident_key(CUSTOMER_FLOOD, self.customer)
+
 
 def floods(reading: BoardInput) -> list[CustomerFlood]:
     """Return the customers that flood the service, the largest first."""
@@ -88,13 +102,17 @@ def _requests(sums: Sums) -> Ints:
     return requests
 
 
-def early_floods(found: Sequence[CustomerFlood], alerted: Sequence[Incident]) -> Iterator[Incident]:
-    """Yield the floods that no incident of `alerted`, for the alert about a flood, names."""
+def without_alert(
+    found: Sequence[CustomerFlood], alerted: Sequence[Incident]
+) -> list[CustomerFlood]:
+    """Return the largest floods that no incident of `alerted`, for the alert about one, names."""
     known = {incident.key for incident in alerted}
-    for flood in found[:INCIDENTS_MAX]:
-        key = incident_key(CUSTOMER_FLOOD, flood.customer)
-        if key in known:
-            continue
+    return [flood for flood in found[:INCIDENTS_MAX] if flood.key not in known]
+
+
+def early_floods(found: Sequence[CustomerFlood]) -> Iterator[Incident]:
+    """Yield the incidents of floods without an alert."""
+    for flood in found:
         share = fmt.percent(flood.share)
         yield Incident(
             "ticket",
@@ -103,7 +121,7 @@ def early_floods(found: Sequence[CustomerFlood], alerted: Sequence[Incident]) ->
             f"usually {fmt.percent(flood.usual_share)}{_details(flood)}.",
             CUSTOMER_FLOOD,
             CUSTOMER_FLOOD,
-            key,
+            flood.key,
             extent=Extent(flood.share, f"{share} of all requests"),
             where=((CUSTOMER, flood.customer),),
         )
@@ -111,9 +129,8 @@ def early_floods(found: Sequence[CustomerFlood], alerted: Sequence[Incident]) ->
 
 def _details(flood: CustomerFlood) -> str:
     details = []
-    limited = flood.rate_limited / flood.sent.requests
-    if limited >= _LIMITED_SHOWN:
-        details.append(f"{fmt.percent(limited)} of them are rate-limited (429)")
+    if flood.is_rate_limited:
+        details.append(f"{fmt.percent(flood.limited_share)} of them are rate-limited (429)")
     cached = flood.sent.cache_hit_ratio
     if cached is not None:
         details.append(f"{fmt.percent(cached)} of its input is read from the cache")

@@ -57,6 +57,8 @@ class IncidentRecord:
     fires_from_s: float | None = None
     where: Where = ()  # all places that it was about
     group: str = ""
+    # Key of the incident at the last sight; another one if that continued a record of its group.
+    last_key: str = ""
 
     @property
     def field(self) -> str:
@@ -91,7 +93,7 @@ class IncidentRecord:
             seen_s=max(self.seen_s, other.seen_s),
             affected_ratio=max(shares, default=None),
             firing_since_s=min(firings_s, default=None),
-            where=tuple(dict.fromkeys((*self.where, *other.where))),
+            where=_joined(self.where, other.where),
         )
 
     @classmethod
@@ -140,37 +142,35 @@ class IncidentLog:
         """
         shown = []
         keyed = self._with_keys(incidents)
-        for key, incident in keyed:
-            record = self._record(key, incident, now_s)
+        for key, own_key, incident in keyed:
+            record = replace(self._record(key, incident, now_s), last_key=own_key)
             self._put(record)
             shown.append(self._with_record(incident, record))
-        seen = {key for key, _ in keyed}
+        seen = {key for key, _, _ in keyed}
         self._resumed &= seen
         if not is_blind:
             self._end_absent(seen, now_s)
         self._drop_old(now_s)
         return tuple(shown)
 
-    def _with_keys(self, incidents: Iterable[Incident]) -> list[tuple[str, Incident]]:
-        """Return the incidents with the keys of their records.
+    def _with_keys(self, incidents: Iterable[Incident]) -> list[tuple[str, str, Incident]]:
+        """Return the incidents with the keys of their records, and their own.
 
-        One that has no record continues the open record of its group with which it shares a place.
+        One that has no record continues the open record that it continued before, or that of its
+        group with which it shares a place.
         """
         keyed = list(_with_unique_keys(incidents))
         taken = {key for key, _ in keyed if key in self._open}
         resolved = []
-        for key, incident in keyed:
+        for own_key, incident in keyed:
+            key = own_key
             if key not in self._open:
-                key = next(
-                    (
-                        record.key
-                        for record in self._open.values()
-                        if record.key not in taken and _shares_place(record, incident)
-                    ),
-                    key,
-                )
+                free = [record for record in self._open.values() if record.key not in taken]
+                same = [record for record in free if record.last_key == own_key]
+                same += [record for record in free if _shares_place(record, incident)]
+                key = same[0].key if same else own_key
             taken.add(key)
-            resolved.append((key, incident))
+            resolved.append((key, own_key, incident))
         return resolved
 
     def past(self) -> tuple[PastIncident, ...]:
@@ -276,7 +276,7 @@ class IncidentLog:
             runbook=incident.runbook,
             firing_since_s=min(firings_s, default=None),
             fires_from_s=fires_from_s,
-            where=tuple(dict.fromkeys((*last.where, *incident.where))),
+            where=_joined(last.where, incident.where),
             group=incident.group,
         )
         extent = incident.extent
@@ -347,15 +347,29 @@ class IncidentLog:
 
 
 def _shares_place(record: IncidentRecord, incident: Incident) -> bool:
-    """Return whether an incident is of a record's group, and has a place of it."""
+    """Return whether an incident is of a record's group, and has a place of it.
+
+    One of them may be the narrower one: a model, and the same model in one region.
+    """
     if not incident.group or record.group != incident.group:
         return False
     before, now = names_by_dimension(record.where), names_by_dimension(incident.where)
-    return (
-        bool(now)
-        and before.keys() == now.keys()
-        and all(before[dimension] & names for dimension, names in now.items())
+    if not before or not now:
+        return before == now
+    common = before.keys() & now.keys()
+    return common in (before.keys(), now.keys()) and all(
+        before[dimension] & now[dimension] for dimension in common
     )
+
+
+def _joined(before: Where, now: Where) -> Where:
+    """Return the places of an incident and those to which it spread.
+
+    Those of another kind replace them: a model and a region together are that model there.
+    """
+    if not before or not now or dict(before).keys() == dict(now).keys():
+        return tuple(dict.fromkeys((*before, *now)))
+    return now
 
 
 def _with_unique_keys(incidents: Iterable[Incident]) -> Iterator[tuple[str, Incident]]:

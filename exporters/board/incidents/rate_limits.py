@@ -7,14 +7,14 @@ then the customer, or the place, that has most of them is sought:
     last minute   33 %   of all requests; 98 % of these are of customer a
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from exporters import formatting as fmt
 from exporters.board.alerts import RATE_LIMITED
-from exporters.board.facts import Extent, Incident
+from exporters.board.facts import Extent, Incident, Where
 from exporters.board.incidents.clusters import EVERYWHERE
 from exporters.board.incidents.failures import OUTAGE_WINDOW
 from exporters.board.incidents.floods import FLOOD_DAY
@@ -53,12 +53,15 @@ class _Limited:
 
 
 def early_rate_limits(
-    reading: BoardInput, groups: SeriesGroups, shown: Sequence[Incident]
+    reading: BoardInput,
+    groups: SeriesGroups,
+    alerted: Sequence[Incident],
+    flooding: Collection[str],
 ) -> Iterator[Incident]:
     """Yield the incident of unusually many rate-limited requests, if there are.
 
-    None if an incident of `shown` says it already: of an alert about rate limits, or of a flood
-    whose requests are rate-limited.
+    None if an incident tells it already: one of `alerted`, for an alert about rate limits, or of a
+    flood by a customer of `flooding`, whose requests are rate-limited.
     """
     minute, day = (reading.windows[window][CUSTOMER] for window in (OUTAGE_WINDOW, FLOOD_DAY))
     now, whole_day = _Limited.of(minute.counts.values), _Limited.of(day.counts.values)
@@ -71,13 +74,21 @@ def early_rate_limits(
     customer = _customer(reading, minute, now)
     if customer is None:
         incident = _of_place(reading, groups, now, before)
-        is_said = any(other.alert == RATE_LIMITED for other in shown)
+    elif customer[0] in flooding:
+        return
     else:
-        name, own = customer
-        incident = _of_customer(name, own, now, before)
-        is_said = any(name in other.words and "rate-limited" in other.words for other in shown)
-    if not is_said:
+        incident = _of_customer(*customer, now, before)
+    if not any(_is_about(other, incident.where) for other in alerted):
         yield incident
+
+
+def _is_about(alerted: Incident, where: Where) -> bool:
+    """Return whether an alert about rate limits is about these places; with none, about traffic."""
+    if alerted.alert != RATE_LIMITED:
+        return False
+    if not where:
+        return all(dimension != CUSTOMER for dimension, _ in alerted.where)
+    return set(where) <= set(alerted.where)
 
 
 def _is_unusual(now: _Limited, before: _Limited) -> bool:

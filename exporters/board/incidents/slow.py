@@ -17,16 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters import formatting as fmt
+from exporters.board.alerts import SLOW_CELL, URGENCY, severity_of
 from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident
 from exporters.board.incidents.cache import USUAL_WINDOW
 from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
 from exporters.board.incidents.localisation import Localisation, SeriesGroups
-from exporters.board.incidents.notifications import incident_key
+from exporters.board.incidents.notifications import incident_key, notification_of
+from exporters.board.incidents.thresholds import slow_group
 from exporters.board.input import BoardInput
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import measure, regroup_sums, slow
-from slo.policy.conditions import LATE_MIN_REQUESTS, USUAL_MIN_REQUESTS
+from slo.policy.conditions import CELL_WINDOW, LATE_MIN_REQUESTS, USUAL_MIN_REQUESTS
 from streams.state.tables import Ints
 
 # Latency -> its alert, and its name on the cards.
@@ -103,7 +105,7 @@ def early_slowness(
         if limit_us is None:
             continue
         minute = _SlowMinute.of(reading, latency, limit_us)
-        about_latency = [incident for incident in alerted if incident.alert == alert]
+        about_latency = [incident for incident in alerted if incident.group == slow_group(latency)]
         places: list[tuple[Localisation, npt.NDArray[np.bool_]]] = []
         is_left = minute.can_become_slow
         for at in range(INCIDENTS_MAX):
@@ -117,11 +119,34 @@ def early_slowness(
             if minute.is_slow(inside):
                 places.append((where, inside))
         for where, inside in places:
-            if any(where.words in incident.words for incident in about_latency):
+            at_places = groups.where(where)
+            if any(set(at_places) <= set(incident.where) for incident in about_latency):
                 continue
             target = (label, limit_us / 1e6)
             incident = _incident(minute, where.words, (inside, is_left), alert, target)
-            yield replace(incident, where=groups.where(where), group=f"slow {latency}")
+            yield replace(incident, where=at_places, group=slow_group(latency))
+
+
+def slow_cell_incidents(reading: BoardInput) -> Iterator[Incident]:
+    """Yield the models that an alert finds slow in one region, the most urgent ones only."""
+    states = sorted(
+        reading.alerts.named(SLOW_CELL),
+        key=lambda state: (URGENCY[severity_of(state)], state.value),
+    )
+    for state in states[:INCIDENTS_MAX]:
+        model, region = (state.series[dimension] for dimension in ("model", "region"))
+        yield Incident(
+            severity_of(state),
+            f"Model {model} in region {region}: {fmt.percent(state.value)} of the first tokens of "
+            f"the {fmt.last_window(CELL_WINDOW)} were in time; of this model elsewhere, and of "
+            "other models there, most were.",
+            SLOW_CELL,
+            SLOW_CELL,
+            incident_key(SLOW_CELL, model, region),
+            notification_of([state]),
+            where=(("model", model), ("region", region)),
+            group=slow_group("ttft"),
+        )
 
 
 def _incident(

@@ -11,8 +11,9 @@ import numpy as np
 
 from exporters import formatting as fmt
 from exporters.board.alerts import severity_of
-from exporters.board.facts import Extent, Incident
+from exporters.board.facts import Extent, Incident, Where
 from exporters.board.incidents.localisation import (
+    Localisation,
     SeriesGroups,
     Split,
     elsewhere_words,
@@ -39,6 +40,12 @@ from streams.state.windows import ROLLING_S
 
 LOCALISATION_WINDOW = "5m"  # the newest with enough requests
 NAMES_SHOWN = 3  # of one objective
+CACHE_GROUP = "cache"
+
+
+def slow_group(latency: str) -> str:
+    """Return the group of the incidents about a latency: those of its alerts, and early signs."""
+    return f"slow {latency}"
 
 
 def threshold_incidents(
@@ -53,19 +60,61 @@ def threshold_incidents(
             continue
         shown[id(status.objective)] += 1
         if shown[id(status.objective)] <= NAMES_SHOWN:
-            words = f"{_threshold_words(status, reading, groups, name_of)}."
+            explained_by = _localise(status, reading, groups)
             alert = status.alert.alert
             scope = scope_words(status.objective.scope, status.name, name_of)
             yield Incident(
                 severity_of(status.alert),
-                words,
+                f"{_threshold_words(status, explained_by, reading, name_of)}.",
                 alert,
                 alert,
                 incident_key(alert, status.policy.name, status.objective.name, scope),
                 notification_of([status.alert]),
                 _extent(status),
-                where=scope_where(status.objective.scope, status.name),
+                where=_where(status, groups.where(explained_by)),
+                group=_group(status),
             )
+
+
+def _where(status: ThresholdStatus, explained_by: Where) -> Where:
+    """Return the places of an objective's scope, narrowed to those that explain the miss."""
+    narrowed = {dimension for dimension, _ in explained_by}
+    scope = scope_where(status.objective.scope, status.name)
+    return (*(place for place in scope if place[0] not in narrowed), *explained_by)
+
+
+def _group(status: ThresholdStatus) -> str:
+    indicator = status.objective.indicator
+    if isinstance(indicator, RollingPercentile):
+        return slow_group(indicator.measure)
+    return CACHE_GROUP if isinstance(indicator, CacheHitRatio) else ""
+
+
+def _localise(
+    status: ThresholdStatus, reading: BoardInput, groups: SeriesGroups
+) -> Localisation | None:
+    """Return the places that explain a miss; None if no place stands out."""
+    objective = status.objective
+    if isinstance(objective.indicator, TokenVolumeDrop):
+        # Windows by name are of the fleet; a part of it has no such breakdown.
+        if objective.scope != Scope():
+            return None
+        return localise(_missing_tokens(objective.indicator, reading), 0.5)
+    if "customer" in objective.scope.dimensions():
+        return None  # series have no customers
+    inside = series_inside(status, reading)
+    sums = reading.windows[LOCALISATION_WINDOW]["series"]
+    if isinstance(objective, LatencyThresholdObjective):
+        limit_us = int(mildest_threshold(objective) * 10**6)
+        bad, total = slow(sums, len(inside), objective.indicator.measure, limit_us)
+        allowed = 1 - objective.indicator.percentile / 100
+    else:
+        bad, total = cache_misses(sums, len(inside))
+        allowed = float(1 - mildest_threshold(objective))
+    # Requests outside the objective's scope must not attract the localisation.
+    splits = groups.splits(bad * inside, total * inside)
+    question = "|".join((status.policy.name, objective.name, status.name))
+    return groups.localise(question, splits, allowed)
 
 
 def _extent(status: ThresholdStatus) -> Extent | None:
@@ -77,31 +126,26 @@ def _extent(status: ThresholdStatus) -> Extent | None:
 
 
 def _threshold_words(
-    status: ThresholdStatus, reading: BoardInput, groups: SeriesGroups, name_of: NameOf
+    status: ThresholdStatus, where: Localisation | None, reading: BoardInput, name_of: NameOf
 ) -> str:
+    """Return the sentence of a miss; `where`: the places that explain it."""
     indicator = status.objective.indicator
     scope = scope_words(status.objective.scope, status.name, name_of)
     of_scope = "" if scope == "fleet" else f" of {scope}"
     if isinstance(indicator, RollingPercentile):
-        return _latency_words(status, of_scope, reading, groups)
+        is_one_series = len(reading.names["series"]) == 1
+        return _latency_words(status, of_scope, where, is_one_series)
     if isinstance(indicator, CacheHitRatio):
-        return _cache_words(status, of_scope, reading, groups)
-    return _volume_words(status, indicator, of_scope, reading)
+        return _cache_words(status, of_scope, where)
+    return _volume_words(status, indicator, of_scope, where)
 
 
 def _latency_words(
-    status: ThresholdStatus, of_scope: str, reading: BoardInput, groups: SeriesGroups
+    status: ThresholdStatus, of_scope: str, where: Localisation | None, is_one_series: bool
 ) -> str:
     assert isinstance(status.objective, LatencyThresholdObjective)
     indicator = status.objective.indicator
-    target_s = mildest_threshold(status.objective)
-    inside = series_inside(status, reading)
-    sums = reading.windows[LOCALISATION_WINDOW]["series"]
-    bad, total = slow(sums, len(inside), indicator.measure, int(target_s * 10**6))
-    # Requests outside the objective's scope must not attract the localisation.
-    splits = groups.splits(bad * inside, total * inside)
-    where = groups.localise(_question(status), splits, 1 - indicator.percentile / 100)
-    target = fmt.exact_latency(target_s)
+    target = fmt.exact_latency(mildest_threshold(status.objective))
     words = (
         f"P{indicator.percentile} {LATENCY_WORDS[indicator.measure]}{of_scope} is "
         f"{value_text(status)} over the {fmt.last_window(indicator.window)}, target under {target}"
@@ -113,12 +157,10 @@ def _latency_words(
             f"{fmt.counted(where.total, 'request')} there took over {target}"
         )
         return there + elsewhere_words(where)
-    return words + (", in all regions and models alike" if len(inside) > 1 else "")
+    return words if is_one_series else f"{words}, in all regions and models alike"
 
 
-def _cache_words(
-    status: ThresholdStatus, of_scope: str, reading: BoardInput, groups: SeriesGroups
-) -> str:
+def _cache_words(status: ThresholdStatus, of_scope: str, where: Localisation | None) -> str:
     assert isinstance(status.objective, ShareThresholdObjective)
     indicator, target = status.objective.indicator, mildest_threshold(status.objective)
     shorter = ""
@@ -130,12 +172,6 @@ def _cache_words(
         f"{fmt.last_window(indicator.window)}{shorter}, target at least "
         f"{fmt.exact_percent(target)}"
     )
-    if "customer" in status.objective.scope.dimensions():
-        return words  # series have no customers
-    inside = series_inside(status, reading)
-    bad, total = cache_misses(reading.windows[LOCALISATION_WINDOW]["series"], len(inside))
-    splits = groups.splits(bad * inside, total * inside)
-    where = groups.localise(_question(status), splits, float(1 - target))
     if where is not None:
         words += (
             f": {where.words} {verb(where, 'reads', 'read')} {fmt.percent(where.good, target)} "
@@ -146,19 +182,11 @@ def _cache_words(
     return words
 
 
-def _question(status: ThresholdStatus) -> str:
-    return "|".join((status.policy.name, status.objective.name, status.name))
-
-
 def _volume_words(
-    status: ThresholdStatus, indicator: TokenVolumeDrop, of_scope: str, reading: BoardInput
+    status: ThresholdStatus, indicator: TokenVolumeDrop, of_scope: str, where: Localisation | None
 ) -> str:
     window = fmt.last_window(indicator.window)
     words = f"Token volume{of_scope} over the {window} fell to {value_text(status)}"
-    # Windows by name are of the fleet; a part of it has no such breakdown.
-    if status.objective.scope != Scope():
-        return words
-    where = localise(_missing_tokens(indicator, reading), 0.5)
     if where is not None:
         words += f": {where.words} {verb(where, 'is', 'are')} at {fmt.percent(where.good)}"
         if where.good_elsewhere is not None:

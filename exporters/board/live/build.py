@@ -23,7 +23,7 @@ from exporters.board.incidents.failures import (
     other_incidents,
     outages,
 )
-from exporters.board.incidents.floods import FLOOD_DAY, early_floods, floods
+from exporters.board.incidents.floods import FLOOD_DAY, early_floods, floods, without_alert
 from exporters.board.incidents.kept import kept_incidents
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.log import IncidentLog
@@ -31,7 +31,7 @@ from exporters.board.incidents.newest import Recovery
 from exporters.board.incidents.notifications import overall_notification
 from exporters.board.incidents.rate_limits import early_rate_limits
 from exporters.board.incidents.recent_totals import RecentTotals
-from exporters.board.incidents.slow import early_slowness
+from exporters.board.incidents.slow import early_slowness, slow_cell_incidents
 from exporters.board.incidents.thresholds import threshold_incidents
 from exporters.board.input import BoardInput
 from exporters.board.live.banner import make_banner, with_incident_states
@@ -159,18 +159,23 @@ class LiveBoard:
         # If no partition is counted, the traffic is unknown and its alerts describe the past.
         if not quality.blind:
             incidents += outages(reading, self._groups, self._recovery, self.limits)
-            incidents += denial_incidents(reading, str)
+            about_denials = list(denial_incidents(reading, str))
+            incidents += about_denials
             flooding = floods(reading)
             about_customers = list(customer_incidents(reading, str))
-            incidents += early_floods(flooding, about_customers)
+            unalerted = without_alert(flooding, about_customers)
+            incidents += early_floods(unalerted)
             incidents += about_customers
-            incidents += early_rate_limits(reading, self._groups, incidents)
+            limited = {flood.customer for flood in unalerted if flood.is_rate_limited}
+            incidents += early_rate_limits(reading, self._groups, about_denials, limited)
             about_thresholds = list(threshold_incidents(statuses, reading, self._groups, str))
             incidents += early_cache_failures(
                 reading, self._groups, statuses, about_thresholds, flooding
             )
-            incidents += early_slowness(reading, self._groups, self.limits, about_thresholds)
-            incidents += about_thresholds
+            about_cells = list(slow_cell_incidents(reading))
+            about_latency = about_thresholds + about_cells
+            incidents += early_slowness(reading, self._groups, self.limits, about_latency)
+            incidents += about_latency
             incidents += budget_incidents(reading, str)
             incidents += other_incidents(reading, incidents)
         return tuple(

@@ -1,6 +1,7 @@
 """A model or region that becomes slow is named within a minute, though the fleet is not slow."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from exporters.board.facts import Incident, LiveFacts
 from tests.support.exporter_state import NOW_S
 from tests.support.live_board import facts_of
-from tests.support.live_facts import traffic
+from tests.support.live_facts import World, in_world, told, traffic
 
+ALERT = "TokenpulseTtftHigh"
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -92,6 +94,60 @@ def test_a_fleet_that_is_slow_everywhere_blames_no_place(configured: Callable[..
     assert slow_ones(facts_of(configured(), events)) == []
 
 
+def test_a_model_hides_no_other_whose_name_begins_with_its_own(
+    configured: Callable[..., Any],
+) -> None:
+    #  gpt-4o is slow for 200 s, so that the alert of the fleet names it; gpt-4 for 20 s
+    first, second = slow(NOW_S - 200, {"model": "haiku"}), slow(NOW_S - 20, {"model": "opus"}, 20)
+
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        model = {"haiku": "gpt-4o", "opus": "gpt-4"}.get(one["model"], one["model"])
+        return (first if one["model"] == "haiku" else second)(one) | {"model": model}
+
+    facts = facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, change))
+    (alerted,) = (
+        one for one in facts.incidents if one.alert == ALERT and one.key.startswith(ALERT)
+    )
+    assert ": model gpt-4o has " in alerted.words
+    assert alerted.where == (("model", "gpt-4o"),)
+    (early,) = slow_ones(facts)
+    assert early.words.startswith("Model gpt-4: P95 TTFT is ")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_slowness_is_one_incident_from_its_early_sign_to_its_page(
+    configured: Callable[..., Any], is_restarted: bool
+) -> None:
+    #  NOW_S  model haiku becomes slow  +20 s  early sign  ...  +100 s  the alert of the fleet
+    settings = configured()
+    events = traffic(3, 30, NOW_S - 900, NOW_S + 100, slow(NOW_S, {"model": "haiku"}))
+
+    async def follow(world: World, times_s: range) -> list[Incident]:
+        seen = []
+        for at_s in times_s:
+            new = [one for one in events if at_s - 10 <= one["ended_at"] / 1_000 < at_s]
+            if at_s == times_s[0]:
+                new = [one for one in events if one["ended_at"] / 1_000 < at_s]
+            await world.writer.write(0, new, at_s)
+            seen += told(await world.facts(at_s), ALERT)
+        return seen
+
+    times_s = range(NOW_S + 10, NOW_S + 101, 10)
+    parts = [times_s[:4], times_s[4:]] if is_restarted else [times_s]
+    seen = [one for part in parts for one in in_world(settings, partial(follow, times_s=part))]
+    assert seen[0].words.startswith("Model haiku: P95 TTFT is ")
+    assert ": model haiku has " in seen[-1].words
+    assert {one.id for one in seen} == {seen[0].id}
+    assert {one.since_s for one in seen} == {seen[0].since_s}
+    # One peak: that of the model, as the fleet's P95 is lower.
+    assert [one.peak for one in seen][-1] == max((one.peak or "" for one in seen), key=_seconds)
+
+
+def _seconds(peak: str) -> float:
+    value, unit = peak.removeprefix("P95 TTFT ").split()[:2]
+    return float(value) / (1_000 if unit == "ms" else 1)
+
+
 def test_a_slowness_that_the_alert_of_the_fleet_places_is_named_once(
     configured: Callable[..., Any],
 ) -> None:
@@ -99,3 +155,21 @@ def test_a_slowness_that_the_alert_of_the_fleet_places_is_named_once(
     facts = facts_of(configured(), events)
     assert [one.alert for one in facts.incidents].count("TokenpulseTtftHigh") == 1
     assert slow_ones(facts) == []
+
+
+def test_an_alert_about_a_model_in_one_region_tells_the_share_in_time(
+    configured: Callable[..., Any],
+) -> None:
+    place = {"model": "opus", "region": "us-east-1"}
+    events = traffic(3, 30, NOW_S - 900, NOW_S, slow(NOW_S - 200, place))
+    facts = facts_of(configured(), events)
+    (incident,) = told(facts, "TokenpulseModelSlowInRegion")
+    assert incident.where == tuple(place.items())
+    assert slow_ones(facts) == []
+    inside = [
+        one["ttft_ms"] < 300
+        for one in events
+        if one["ended_at"] >= (NOW_S - 295) * 1_000 and place.items() <= one.items()
+    ]
+    share = float(incident.words.removeprefix("Model opus in region us-east-1: ").split(" %")[0])
+    assert share == pytest.approx(100 * sum(inside) / len(inside), abs=2)
