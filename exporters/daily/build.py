@@ -224,15 +224,16 @@ class DailyBoardBuilder:
         final = context.final(counts)
         traffic = await self._source.traffic([counts])
         risks = growth = None
+        norms = context.as_norms(history[: at + 1], [*days[:at], final])
         if context.now_s < counts.day.to_s + _RISKS_STORED_WITHIN_S:
-            growth = await self._growth([*days[:at], final], history[: at + 1])
+            growth = await self._growth(norms, history[: at + 1])
             risks = risks_to_store(await self._risks.compute(snapshot, counts.day.to_s - 1))
         record = FinalDay(
             version=VERSION,
             zone=self._settings.exporter.time_zone,
             day=final,
             targets=self._targets,
-            causes=await self._causes(final, counts, history, days),
+            causes=await self._causes(final, counts, history, norms),
             segments=segments_of(traffic.groups[CUSTOMER], self._customers),
             risks=risks,
             growth=growth,
@@ -348,7 +349,8 @@ class DailyBoardBuilder:
                 for at in in_month
             )
         )
-        explanation = await self._explain(at, history, days)
+        norms = context.as_norms(history, days)
+        explanation = await self._explain(at, history, norms)
         risks = await self._current_risks(board, history, snapshot, now_s)
         first_s = context.first_event_in(board)
         shown_risks = self._names.risks(risks if stored_risks is None else stored_risks)
@@ -366,7 +368,7 @@ class DailyBoardBuilder:
             trust=text.trust(day, now_s, self._zone, holes),
             days=tuple(days[-CLOSED_DAYS - 1 :]),
             targets=targets,
-            trends=trends(day, context.as_norms(history[:at], days[:at])),
+            trends=trends(day, norms[:at]),
             month=month,
             month_to_date=values_of(total.fleet, targets),
             risks=shown_risks,
@@ -380,6 +382,7 @@ class DailyBoardBuilder:
             ),
             growth=tuple(self._names.growth(row) for row in explanation.growth),
             risks_corrected=self._names.risks(risks_that_differ(stored_risks or (), risks)),
+            counting_began_s=context.counting_began_in(history[: at + 1][-HISTORY_DAYS:]),
         )
 
     async def _current_risks(

@@ -58,7 +58,7 @@ def growth_row(
     spread = _Spread(closed)
     # The two longer comparisons of a running day end with the day before.
     end = len(closed) - int(is_running)
-    month, projected = _month(closed, last, spread)
+    month, projected = _month(closed, tokens, last, spread)
     # As the month to date elsewhere on the board: with days that are incomplete or running.
     to_date = tokens[-last.day :]
     total = None if np.isnan(to_date).all() else float(np.nansum(to_date))
@@ -109,7 +109,7 @@ def period_growth_row(
             _paired("year", closed[end - days_over : end], year_ago[:days_over], spread),
         )
         return GrowthRow(dimension, name, total, comparisons, None)
-    month, projected = _month(closed, last, spread)
+    month, projected = _month(closed, tokens, last, spread)
     year = _year(closed, last, year_ago, spread)
     return GrowthRow(dimension, name, total, (month, year), projected if is_running else None)
 
@@ -219,8 +219,13 @@ def _judged(
     return Comparison(span, total, earlier, ratio - 1, verdict)
 
 
-def _month(tokens: DailyTokens, last: Date, spread: _Spread) -> tuple[Comparison, float | None]:
-    """Return the month to date against the month before, and its projection to the end."""
+def _month(
+    tokens: DailyTokens, counted_tokens: DailyTokens, last: Date, spread: _Spread
+) -> tuple[Comparison, float | None]:
+    """Return the month to date against the month before, and its projection to the end.
+
+    `counted_tokens`: with those of days that comparisons leave out.
+    """
     weights = _weekday_weights(tokens, last)
     dates = [last - timedelta(days=back) for back in reversed(range(len(tokens)))]
     first = last.replace(day=1)
@@ -240,11 +245,13 @@ def _month(tokens: DailyTokens, last: Date, spread: _Spread) -> tuple[Comparison
     month = [first + timedelta(days=at) for at in range((following - first).days)]
     counted = {dates[at] for at in now}
     # Days that are not over, or not known any more, are taken at the rate of the known ones; those
-    # before the first known day of all had no traffic to count.
+    # before the first known day of all had no more traffic than was counted.
     began = dates[int(np.flatnonzero(~np.isnan(tokens))[0])]
     projected = total + sum(
         rate * weights[date.weekday()] for date in month if date >= began and date not in counted
     )
+    early = [at for at, date in enumerate(dates) if first <= date < began]
+    projected += float(np.nansum(counted_tokens[early]))
     if len(before) < _KNOWN_SHARE_LEAST * (first - first_before).days:
         return Comparison("month", total, None, None, "unknown"), projected
     earlier = float(tokens[before].sum())

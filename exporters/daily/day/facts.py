@@ -278,6 +278,8 @@ class DailyFacts:
     risks_corrected: tuple[Risk, ...] = ()
     period: PeriodKind = "day"
     edition: Edition | None = None  # None on the board of a day
+    # The first event ever, if the growth leaves out its day as counting began within it.
+    counting_began_s: int | None = None
 
     @property
     def day(self) -> Day:

@@ -173,6 +173,11 @@ class BoardContext:
         is_inside = first_s is not None and day.from_s + HOUR_S <= first_s < day.to_s
         return first_s if is_inside else None
 
+    def counting_began_in(self, history: Sequence[DayCounts]) -> int | None:
+        """Return the time of the first event ever if counting began within one of these days."""
+        begins_s = [self.first_event_in(counts.day) for counts in history]
+        return next((int(begin_s) for begin_s in begins_s if begin_s is not None), None)
+
     def as_norms(self, history: Sequence[DayCounts], days: Sequence[Day]) -> list[Day]:
         """Return days to compare later ones with: that of the first event is incomplete.
 

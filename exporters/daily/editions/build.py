@@ -92,7 +92,7 @@ class EditionBuilder:
         details = await self._source.details(read.history[-HISTORY_DAYS:])
         growth = growth_of_period(
             period,
-            read.days,
+            read.context.as_norms(read.history, read.days),
             read.history,
             {date: groups for date, (_, groups) in details.items()},
             self._source.scopes,

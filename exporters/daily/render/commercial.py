@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import compress
+from zoneinfo import ZoneInfo
 
 from exporters.daily.day.facts import (
     CacheMargin,
@@ -27,6 +28,7 @@ from exporters.formatting import (
     count,
     counted,
     exact_percent,
+    minute,
     money,
     percent,
     tokens,
@@ -122,6 +124,9 @@ def growth_table(facts: DailyFacts, titles: Sequence[str]) -> GrowthTable:
     elif not all(is_known):
         missing = [title for title, known in zip(titles, is_known, strict=True) if not known]
         note += f" Not shown, as too few days are known: {'; '.join(missing)}."
+    if facts.counting_began_s is not None:
+        began = minute(facts.counting_began_s, ZoneInfo(facts.zone))
+        note += f" From {began} on; the first day is left out, as counting began within it."
     return GrowthTable(
         rows=tuple(replace(row, cells=tuple(compress(row.cells, is_known))) for row in rows),
         titles=tuple(compress(titles, is_known)),

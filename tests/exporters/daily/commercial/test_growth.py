@@ -17,6 +17,7 @@ from exporters.daily.day.counts import Counts
 from exporters.daily.day.facts import BoardTargets, Comparison, GrowthRow
 from exporters.daily.day.metrics import values_of
 from exporters.daily.day.trends import HISTORY_DAYS
+from exporters.daily.render.commercial import GROWTH_TITLES, growth_table
 from tests.support.checks import not_none
 from tests.support.daily_state import DAY_S, HOUR_S, World
 from tests.support.steady_days import DIRECTORY, MIDNIGHT, steady
@@ -102,6 +103,37 @@ def test_days_before_the_first_event_are_not_part_of_a_projection() -> None:
     assert growth_row("fleet", "", series, last).month_projected == pytest.approx(10e9)
     series[-4] = np.nan
     assert growth_row("fleet", "", series, last).month_projected == pytest.approx(10e9)
+
+
+def test_the_day_within_which_counting_began_is_only_part_of_the_sums() -> None:
+    # Counted since 20:00 on the 20th.
+    series = np.full(HISTORY_DAYS, np.nan)
+    series[-10:] = 1e9
+    series[-10] /= 6
+    complete = np.ones(HISTORY_DAYS, bool)
+    complete[-10] = False
+    row = growth_row("fleet", "", series, date(2026, 11, 29), complete=complete)
+    assert span_of(row, "month").tokens == pytest.approx(9e9 + 1e9 / 6)
+    assert row.month_projected == pytest.approx(10e9 + 1e9 / 6)
+
+
+@pytest.mark.parametrize(("begin_h", "change"), [(0, 0.0), (15, None)])
+def test_no_day_is_compared_with_the_one_within_which_counting_began(
+    in_world: Callable[..., Any], begin_h: int, change: float | None
+) -> None:
+    async def use(world: World) -> None:
+        begin_s = MIDNIGHT + begin_h * HOUR_S
+        await world.add(0, [one for one in steady(0) if one["ended_at"] >= 1e3 * begin_s])
+        for number in range(1, 8):
+            await world.add(0, steady(number))
+        facts = await world.builder().facts(MIDNIGHT + 8 * DAY_S + 12 * HOUR_S)
+        fleet = facts.growth[0]
+        assert span_of(fleet, "weekday").change_ratio == change
+        note = growth_table(facts, GROWTH_TITLES).note
+        is_left_out = "From 2026-11-10 15:12 on; the first day is left out" in note
+        assert is_left_out == (change is None)
+
+    in_world(use)
 
 
 def test_unknown_incomplete_and_running_days_are_left_out() -> None:
