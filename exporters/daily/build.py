@@ -7,7 +7,6 @@ board's day, add up its month, compute the status of the objectives. The time co
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import date as Date
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
@@ -29,18 +28,17 @@ from exporters.daily.day.facts import (
     MetricCause,
     PeriodKind,
     Risk,
-    Segment,
 )
 from exporters.daily.day.final import (
     VERSION,
     FinalCounts,
     FinalDay,
+    is_silent,
     pack_counts,
     partitions_behind,
     partitions_waiting,
-    silent_until_s,
 )
-from exporters.daily.day.history import BoardContext, DayCounts, causes_of
+from exporters.daily.day.history import BoardContext, DayCounts, Explanation, causes_of
 from exporters.daily.day.metrics import board_targets, counts_by_segment, segments_of, values_of
 from exporters.daily.day.risks import RiskReader, risks_that_differ, risks_to_store
 from exporters.daily.day.source import MONTH_LONGEST, DaySource
@@ -68,15 +66,6 @@ CLOSED_DAYS = 30
 _RISKS_EVERY_S = 600
 # A day that is finalised later is stored without objectives, for the same reason.
 _RISKS_STORED_WITHIN_S = 3 * 86_400
-
-
-class _Explanation(NamedTuple):
-    """What moved a day: as it was stored, or as it is now."""
-
-    causes: tuple[MetricCause, ...] = ()
-    segments: tuple[Segment, ...] = ()
-    growth: tuple[GrowthRow, ...] = ()
-    cache: CacheMargin | None = None
 
 
 class DailyBoardBuilder:
@@ -110,7 +99,7 @@ class DailyBoardBuilder:
         self._risks = RiskReader(settings, policies, client, customers)
         self._lock = asyncio.Lock()
         # The explanation of the last board, and the versions of the counts it was computed from.
-        self._explanation: tuple[object, _Explanation] | None = None
+        self._explanation: tuple[object, Explanation] | None = None
 
     async def facts(
         self,
@@ -204,7 +193,7 @@ class DailyBoardBuilder:
             seal_after_s=self._settings.daily.seal_after_h * 3_600,
             behind=lambda until_s: partitions_behind(until_s, views, heartbeats),
             waiting=lambda until_s: partitions_waiting(until_s, views, heartbeats),
-            silent_until_s=lambda day, seal_at_s: silent_until_s(day, seal_at_s, views),
+            is_silent=lambda day, seal_at_s: is_silent(day, seal_at_s, views),
             first_event_s=min(
                 (view.meta.since_ms / 1_000 for view in views if view.meta.since_ms), default=None
             ),
@@ -265,25 +254,25 @@ class DailyBoardBuilder:
 
     async def _explain(
         self, at: int, history: Sequence[DayCounts], days: Sequence[Day]
-    ) -> _Explanation:
+    ) -> Explanation:
         """Return causes, segments and growth of the day at `at`: as stored, or as they are now."""
         counts = history[at]
         record = counts.record
         if record is not None and record.growth is not None:
-            return _Explanation(record.causes, record.segments, record.growth, record.cache)
+            return Explanation(record.causes, record.segments, record.growth, record.cache)
         if record is None and not counts.fleet:
-            return _Explanation()
+            return Explanation()
         versions = tuple(earlier.versions for earlier in history[: at + 1])
         if self._explanation is None or self._explanation[0] != versions:
             growth = await self._growth(days[: at + 1], history[: at + 1])
             if record is not None:
-                explanation = _Explanation(record.causes, record.segments, growth, record.cache)
+                explanation = Explanation(record.causes, record.segments, growth, record.cache)
             else:
                 traffic = await self._source.traffic([counts])
                 causes = await self._causes(days[at], counts, history, days)
                 segments = segments_of(traffic.groups[CUSTOMER], self._customers)
                 cache = None if counts.parts is None else self._margin(counts.parts)
-                explanation = _Explanation(causes, segments, growth, cache)
+                explanation = Explanation(causes, segments, growth, cache)
             self._explanation = versions, explanation
         return self._explanation[1]
 

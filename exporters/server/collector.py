@@ -161,7 +161,7 @@ class Collector:
         """Give all slices that changed to their consumers."""
         self._tracker.begin(now_s)
         self._minutes.begin(now_s)
-        await self._engine.begin(now_s)
+        await self._engine.begin(snapshot, now_s)
         await snapshot.load([self._tracker, self._minutes, self._engine])
         if snapshot.views:
             self._tracker.update(snapshot)

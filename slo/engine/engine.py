@@ -27,7 +27,7 @@ from slo.engine.stored_objective import can_be_read_now, load_objective, store_o
 from slo.engine.tracked import TrackedObjective
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy
-from streams.query.completeness import complete_until_s, waiting_partitions
+from streams.query.completeness import complete_until_s, final_until_s, waiting_partitions
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.store.contract import StoreError
@@ -84,21 +84,22 @@ class Engine:
         All snapshots must come from the same reader. Raises StoreError, also if a maintenance
         window is damaged.
         """
-        await self.begin(now_s)
+        await self.begin(snapshot, now_s)
         await snapshot.load([self])
         results = await self.finish(snapshot, now_s, keep)
         if self._damage is not None:
             raise self._damage
         return results
 
-    async def begin(self, now_s: float) -> None:
+    async def begin(self, snapshot: StateSnapshot, now_s: float) -> None:
         """Prepare for a refresh at `now_s`, the wall clock. Raises StoreError."""
         self._taken.clear()
         if not self._objectives:
             return
-        today = int(now_s) // 60 // DAY
-        is_due = not self._kept or now_s - self._refreshed_s > _ONE_PAUSE_S
-        if not is_due and now_s - self._stored_s >= STORE_EVERY_S:
+        # The log decides which days are held: a clock that jumps months ahead drops no counts.
+        today = int(min(now_s, snapshot.watermark_s or now_s)) // 60 // DAY
+        is_due = not self._kept or not 0 <= now_s - self._refreshed_s <= _ONE_PAUSE_S
+        if not is_due and self._is_store_due(now_s):
             is_due = await can_be_read_now(self._store, self._kept)
         if is_due:
             await self._load(today, now_s)
@@ -126,13 +127,13 @@ class Engine:
         self._settle(views, floors, due)
         if not any(view.damage for view in views):  # marks stay, and damage is repaired
             self._see(views, snapshot.heartbeats, int(now_s))
-        if now_s - self._stored_s >= STORE_EVERY_S:
+        if self._is_store_due(now_s):
             self._stored_s = now_s
+            over_s = final_until_s(views, snapshot.heartbeats) if may_close else 0
             await self._read_windows()
             if self._damage is None:
                 for kept in self._kept:
-                    if may_close:
-                        kept.close_last_period(self.windows, int(now_s))
+                    kept.close_last_period(self.windows, int(now_s), over_s)
                     kept.adjust(self.windows, int(now_s))
             if keep:
                 await self._keep()
@@ -344,6 +345,10 @@ class Engine:
                 kept.minute_counts.see(max(-(-floor_s // 60), first), until_s // 60)
 
     # -- judging and storing -----------------------------------------------------------------------
+
+    def _is_store_due(self, now_s: float) -> bool:
+        # Also if the clock was set back since: windows are obeyed and counts are stored at once.
+        return not 0 <= now_s - self._stored_s < STORE_EVERY_S
 
     def _compute_status(
         self, kept: TrackedObjective, names: Iterable[str], now_s: int

@@ -95,9 +95,17 @@ class TrackedObjective:
         """Return the excluded minutes."""
         return [(one.begin, one.end) for one in self.causes(windows)]
 
-    def close_last_period(self, windows: Sequence[Maintenance], now_s: int) -> None:
-        """Close the last period that is over, once late events had their time."""
-        begin, end = last_closed_period(self.objective.period, now_s - SEAL_AFTER_S)
+    def close_last_period(
+        self, windows: Sequence[Maintenance], now_s: int, final_until_s: int
+    ) -> None:
+        """Close the last period that is over, once late events had their time.
+
+        `final_until_s`: up to where the log shows that all is counted; 0 if it is not known.
+        """
+        over_s = min(now_s, final_until_s) - SEAL_AFTER_S
+        if over_s <= 0:
+            return
+        begin, end = last_closed_period(self.objective.period, over_s)
         # Counts that begin within the period, or of which days may be restored, would close it with
         # a part of its requests.
         if begin < self.minute_counts.begin or now_s < self.damaged_until_s:

@@ -48,6 +48,18 @@ def settled_until_s(
     return earliest_s // step_s * step_s
 
 
+def final_until_s(views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]) -> int:
+    """Return the second up to which the log shows that time has passed, and all is counted.
+
+    Every partition is counted up to it, and an event from after it has arrived in one of them: no
+    clock shows alone that a time is over. 0 if it is not known, or a partition is damaged.
+    """
+    if any(view.damage for view in views) or waiting_partitions(views, heartbeats):
+        return 0
+    newest_s = max((view.watermark_s for view in views), default=0)
+    return min([newest_s, *complete_until_s(views, heartbeats)])
+
+
 def waiting_partitions(
     views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]
 ) -> list[int]:

@@ -1,9 +1,8 @@
 """Decide when a day is final, and pack the data that is stored of it.
 
 Pure. A day is final `daily.seal_after_h` after its end, once every partition has read all events
-up to that time. The end of a log proves little while the producers are cut off or behind, so an
-event from after that time must have arrived as well. If none arrives, the silence is accepted as
-late as a period of an SLA is closed.
+up to that time. The end of a log proves little while the producers are cut off or behind, and a
+clock may be wrong, so an event from after that time must have arrived as well.
 """
 
 import zlib
@@ -27,7 +26,6 @@ from exporters.daily.day.facts import (
     Segment,
     Values,
 )
-from slo.engine.maintenance import SEAL_AFTER_S
 from slo.health_limits import MANY_WAITING
 from streams.query.completeness import complete_until_s, waiting_partitions
 from streams.state.registry import OTHER
@@ -213,19 +211,14 @@ def partitions_waiting(
     return [(partition, at_s) for partition, at_s in behind if partition in waiting]
 
 
-def silent_until_s(
-    day: CalendarDay, seal_at_s: float, views: Sequence[PartitionView]
-) -> float | None:
-    """Return the instant until which a day waits for an event from after `seal_at_s`.
+def is_silent(day: CalendarDay, seal_at_s: float, views: Sequence[PartitionView]) -> bool:
+    """Return True if a day waits for an event from after `seal_at_s`.
 
-    None if it does not wait: such an event has arrived, or the day could not be counted any more
-    by then, as its midnight is not a full hour UTC.
+    It does not wait if it could not be counted any more after such an event, as its midnight is
+    not a full hour UTC.
     """
     newest_s = max((view.watermark_s for view in views), default=0)
-    if newest_s >= seal_at_s or day.from_s % HOUR_S or day.to_s % HOUR_S:
-        return None
-    # As late as a period of an SLA is closed.
-    return max(seal_at_s, day.to_s + SEAL_AFTER_S)
+    return newest_s < seal_at_s and not (day.from_s % HOUR_S or day.to_s % HOUR_S)
 
 
 def corrections(final: Day, now: Values) -> tuple[Correction, ...]:

@@ -15,11 +15,14 @@ from exporters.daily.day.counts import DIMENSIONS, Counts, Groups, add_groups, c
 from exporters.daily.day.facts import (
     METRICS,
     BoardTargets,
+    CacheMargin,
     Day,
     DayAttempts,
     DayState,
+    GrowthRow,
     Metric,
     MetricCause,
+    Segment,
 )
 from exporters.daily.day.final import FinalDay, corrections
 from exporters.daily.day.metrics import values_of
@@ -69,6 +72,15 @@ def day_counts(
     return DayCounts(day, tuple(parts), fleet, record, counted)
 
 
+class Explanation(NamedTuple):
+    """What moved a day: as it was stored, or as it is now."""
+
+    causes: tuple[MetricCause, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    growth: tuple[GrowthRow, ...] = ()
+    cache: CacheMargin | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class BoardContext:
     """All that the days of one board share."""
@@ -84,7 +96,7 @@ class BoardContext:
     waiting: Callable[[float], Sequence[tuple[int, int]]]
     # Day and its earliest final instant -> the instant until which it waits for a later event, or
     # None if it does not wait.
-    silent_until_s: Callable[[CalendarDay, float], float | None]
+    is_silent: Callable[[CalendarDay, float], bool]
     first_event_s: float | None = None  # event time of the first event ever counted
     clock_problem: str | None = None  # why no day becomes final by the clock; None if one may
 
@@ -155,10 +167,7 @@ class BoardContext:
             return text.wrong_clock(self.clock_problem)
         if behind := self.behind(seal_at_s):
             return text.unread_partitions(behind, self.zone)
-        until_s = self.silent_until_s(day, seal_at_s)
-        if until_s is not None and self.now_s < until_s:
-            return text.silent(seal_at_s, until_s, self.zone)
-        return ""
+        return text.silent(seal_at_s, self.zone) if self.is_silent(day, seal_at_s) else ""
 
     def is_read(self, day: CalendarDay) -> bool:
         """Return False if events of a day, or of a running one up to now, wait to be counted."""

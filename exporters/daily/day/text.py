@@ -208,11 +208,11 @@ def early(seal_at_s: float, zone: ZoneInfo) -> str:
     return f"Late events count until {minute(seal_at_s, zone)}."
 
 
-def silent(seal_at_s: float, until_s: float, zone: ZoneInfo) -> str:
+def silent(seal_at_s: float, zone: ZoneInfo) -> str:
     """Return that a day is not final because no later event arrived."""
     return (
         f"No event from after {minute(seal_at_s, zone)} has arrived, so earlier ones may be on "
-        f"their way; without one the day is final at {minute(until_s, zone)}."
+        "their way; the day becomes final once one arrives."
     )
 
 

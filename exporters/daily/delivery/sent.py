@@ -46,8 +46,9 @@ class Sent:
                     await pipe.watch(self.key)
                     fields = await self._fields(pipe)
                     until_s = float(fields.pop(_SENDING, "").partition(" ")[0] or 0)
-                    # A run that died keeps its lease until it ends.
-                    if now_s < until_s:
+                    # A run that died keeps its lease until it ends. A longer one is of a clock that
+                    # was ahead, and would last until that time.
+                    if now_s < until_s <= now_s + LEASE_S:
                         return None
                     pipe.multi()  # type: ignore[no-untyped-call]
                     pipe.hset(self.key, _SENDING, f"{now_s + LEASE_S:.0f} {self._token}")

@@ -275,6 +275,7 @@ def test_maintenance_after_the_close_stands_beside_the_closed_figure(
         end = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp())
         await world.add(0, [event(end - 3_600 * 4, outcome="overloaded"), event(end - 10)])
         await judge(engine, end + 3_600)
+        await world.add(0, [event(end + 2 * 86_400)])
         found = (await judge(engine, end + 2 * 86_400))["o0", ""]
         [closed_period] = found.closed
         assert closed_period.attainment == Attainment(Fraction(1), 2)

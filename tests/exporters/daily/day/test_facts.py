@@ -292,7 +292,7 @@ def test_askers_wait_for_each_other_as_they_share_what_was_read(
         inside: list[int] = []
         most: list[int] = []
 
-        async def reading(now_s: int, asked: None, kind: str) -> None:
+        async def reading(*_: object) -> None:
             inside.append(1)
             await asyncio.sleep(0)
             most.append(len(inside))

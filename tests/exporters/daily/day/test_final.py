@@ -114,7 +114,7 @@ def test_a_day_is_not_sealed_while_nothing_of_after_it_has_come(
         assert facts.day.state == "provisional"
         assert facts.day.note == (
             "No event from after 2026-11-09 04:00 has arrived, so earlier ones may be on their "
-            "way; without one the day is final at 2026-11-10 00:00."
+            "way; the day becomes final once one arrives."
         )
         await world.add(0, some_traffic(2, 60, END - HOUR_S, END), END + 6 * HOUR_S)
         assert (await world.builder().facts(END + 6 * HOUR_S)).day.state == "provisional"
@@ -126,13 +126,17 @@ def test_a_day_is_not_sealed_while_nothing_of_after_it_has_come(
     in_world(use)
 
 
-def test_silence_is_believed_after_a_day(in_world: Callable[..., Any]) -> None:
+def test_silence_makes_no_day_final_however_far_the_clock_is_and_an_event_does(
+    in_world: Callable[..., Any],
+) -> None:
     async def use(world: World) -> None:
         await one_day(world)
-        for after_s, state in ((DAY_S - 60, "provisional"), (DAY_S, "sealed")):
+        for after_s in (5 * HOUR_S, DAY_S, 30 * DAY_S):
             await world.quiet(END + after_s)
             facts = await world.builder().facts(END + after_s, DATE)
-            assert facts.day.state == state, after_s
+            assert facts.day.state == "provisional", after_s
+        await world.tell(END + 30 * DAY_S)
+        assert (await world.builder().facts(END + 30 * DAY_S, DATE)).day.state == "sealed"
 
     in_world(use)
 

@@ -147,6 +147,10 @@ def test_a_run_that_died_does_not_keep_the_day_for_ever(
             assert await dead.claim(1_000) == {}
             assert await late.claim(1_000 + LEASE_S - 1) is None
             assert await late.claim(1_000 + LEASE_S) == {}
+            # A run of a clock that was a month ahead died: nothing waits for a month.
+            ahead = Sent(client, "g", "t", "2026-11-08")
+            assert await ahead.claim(30 * 86_400) == {}
+            assert await Sent(client, "g", "t", "2026-11-08").claim(1_000) == {}
             await dead.release()  # it is not his any more
             assert await Sent(client, "g", "t", DATE).claim(1_001 + LEASE_S) is None
             await late.release()
