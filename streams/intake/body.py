@@ -3,6 +3,7 @@
 Pure: no network and no clock.
 """
 
+import re
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Mapping
@@ -26,6 +27,10 @@ _OBJECTS_PER_RECORD = 64
 _MOST_COMMAS = 1_000_000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+# Brackets, commas and texts, whose end may be missing.
+_MARK = re.compile(rb'[\[\]{},]|"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class _Object(msgspec.Struct, gc=False):
@@ -145,6 +150,13 @@ def _split_array(body: bytes, max_records: int) -> list[bytes]:
     if body.count(b"{") > max_records * _OBJECTS_PER_RECORD:
         raise _too_many(max_records)
     try:
+        return _decode_array(body, max_records)
+    except RecursionError:
+        return _cut_array(body, max_records)
+
+
+def _decode_array(body: bytes, max_records: int) -> list[bytes]:
+    try:
         # Fails at the first element that is no object, so that numbers cannot fill the memory.
         count = len(decode_lenient(_OBJECTS, body))
     except msgspec.ValidationError:
@@ -157,6 +169,34 @@ def _split_array(body: bytes, max_records: int) -> list[bytes]:
     records = [bytes(record) for record in decode_lenient(_LIST, body)]
     if len(records) > max_records:
         raise _too_many(max_records)
+    return records
+
+
+def _cut_array(body: bytes, max_records: int) -> list[bytes]:
+    """Return the elements of an array without reading them: one is nested too deep for that.
+
+    Each is judged as a record. Raises BodyError.
+    """
+    records: list[bytes] = []
+    depth = start = 0
+    for mark in _MARK.finditer(body):
+        match mark[0]:
+            case b"[" | b"{":
+                depth += 1
+                start = start or mark.end()
+            case b"]" | b"}":
+                depth -= 1
+            case b",":
+                if depth == 1:
+                    records.append(body[start : mark.start()].strip())
+                    start = mark.end()
+        if depth == 0:
+            records.append(body[start : mark.start()].strip())
+            break
+        if len(records) >= max_records:
+            raise _too_many(max_records)
+    if depth or body[mark.end() :].strip():
+        raise BodyError(HTTPStatus.BAD_REQUEST, "the body is not JSON: its brackets do not match")
     return records
 
 

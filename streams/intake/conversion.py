@@ -7,20 +7,25 @@ may be a prompt.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
 from streams.events.fields import FIELDS
 from streams.events.parser import UNREADABLE, decode_lenient
 from streams.sources.events import EVENTS
-from streams.sources.reading import load_mapping, shipped_mappings
+from streams.sources.reading import load_mapping
 from streams.sources.sql_engine import LockedDatabase
 from streams.sources.sql_mapping import Record, Source
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
 NOT_MAPPED = "not_mapped"
+# From this size on, records are read in a thread, so that the loop answers requests meanwhile.
+LARGE_BYTES = 262_144
 _FIELD_NAMES = frozenset(field.name for field in FIELDS)
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MAPPING_HELP = "check the record against the page of its source (docs/mappings.md)"
@@ -63,6 +68,40 @@ class Converted:
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
     spans: int = 0
 
+    def place_in(self, batch: Sequence[int]) -> None:
+        """Count records in a larger batch: `batch` has the place of each of them in it."""
+        self.places = [place._replace(record=batch[place.record]) for place in self.places]
+        self.rejected = [
+            part._replace(place=part.place._replace(record=batch[part.place.record]))
+            for part in self.rejected
+        ]
+
+    def add(self, other: "Converted") -> None:
+        """Add the parts of other records of the same batch."""
+        self.events += other.events
+        self.places += other.places
+        self.rejected += other.rejected
+        self.skipped += other.skipped
+        self.notes += other.notes
+        self.spans += other.spans
+
+
+async def off_loop(
+    size: int,
+    function: Callable[Parameters, Result],
+    *arguments: Parameters.args,
+    **options: Parameters.kwargs,
+) -> Result:
+    """Return the result of a function that reads `size` bytes; if they are many, of a thread."""
+    if size < LARGE_BYTES:
+        return function(*arguments, **options)
+    return await asyncio.to_thread(function, *arguments, **options)
+
+
+def size_of(records: Sequence[Record]) -> int:
+    """Return the size of the records' values."""
+    return sum(len(record.value) for record in records)
+
 
 class Converter(Protocol):
     """Turns records into events."""
@@ -81,8 +120,12 @@ class EventConverter:
 
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:
         """Return the records, without members that are no fields of an event."""
-        values = [_without_others(record.content) for record in records]
+        values = await off_loop(size_of(records), _known_members, records)
         return Converted(values, [PartPlace(index) for index in range(len(values))])
+
+
+def _known_members(records: Sequence[Record]) -> list[bytes]:
+    return [_without_others(record.content) for record in records]
 
 
 def _without_others(record: bytes) -> bytes:
@@ -109,10 +152,13 @@ class MappingConverter:
 
     async def convert(self, records: Sequence[Record], origin: str) -> Converted:
         """Return the events that the mapping returns for the records."""
-        index_of = {record.line: index for index, record in enumerate(records)}
         async with self._lock:
             # DuckDB works outside of the interpreter's lock: the loop answers requests meanwhile.
-            batch = await asyncio.to_thread(self._mapping.map, records, Source(origin))
+            return await asyncio.to_thread(self._convert, records, origin)
+
+    def _convert(self, records: Sequence[Record], origin: str) -> Converted:
+        batch = self._mapping.map(records, Source(origin))
+        index_of = {record.line: index for index, record in enumerate(records)}
         rejected = [
             RejectedPart(
                 PartPlace(index_of[failure.line]),
@@ -148,10 +194,9 @@ def converter_of(source: str) -> Converter:
     return EventConverter() if source == EVENTS else MappingConverter(source)
 
 
-def recognise(records: Sequence[bytes]) -> str:
-    """Return the format of records whose sender names none, by the first of them."""
-    is_litellm = bool(records) and _LITELLM_MARK in records[0] and not _is_event(records[0])
-    return LITELLM if is_litellm and LITELLM in shipped_mappings() else EVENTS
+def recognise(record: bytes) -> str:
+    """Return the format of a record whose sender names none."""
+    return LITELLM if _LITELLM_MARK in record and not _is_event(record) else EVENTS
 
 
 def _is_event(record: bytes) -> bool:

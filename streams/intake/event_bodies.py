@@ -16,7 +16,14 @@ from streams.intake.body import (
     split_records,
     unwrap_cloud_event,
 )
-from streams.intake.conversion import Converted, Converter, RejectedPart, converter_of, recognise
+from streams.intake.conversion import (
+    Converted,
+    Converter,
+    RejectedPart,
+    converter_of,
+    off_loop,
+    recognise,
+)
 from streams.intake.processing import Processed
 from streams.intake.span_conversion import is_profile
 from streams.intake.tokens import Sender
@@ -53,6 +60,23 @@ class EventBodies:
         self, sender: Sender, content_type: str, content: bytes
     ) -> tuple[int, Converted]:
         """Return the number of records, and their events. Raises BodyError."""
+        named = sender.source if sender.source in self._converters else None
+        by_format = await off_loop(len(content), self._read, content_type, content, named)
+        # A body that is sent again gives the same ids to events that have none.
+        origin = hashlib.sha256(content).hexdigest()[:24]
+        converted = Converted([], [])
+        for name, records in by_format.items():
+            if name not in self._converters:
+                self._converters[name] = converter_of(name)
+            part = await self._converters[name].convert(records, origin)
+            part.place_in([record.line for record in records])
+            converted.add(part)
+        return sum(map(len, by_format.values())), converted
+
+    def _read(
+        self, content_type: str, content: bytes, named: str | None
+    ) -> dict[str, list[Record]]:
+        """Return the records of a body by their format. Raises BodyError."""
         values = split_records(content_type, content, self._max_records)
         if values and _is_traces(values[0]):
             raise BodyError(
@@ -61,18 +85,13 @@ class EventBodies:
             )
         if content_type in (CLOUD_EVENT, CLOUD_EVENTS):
             values = [unwrap_cloud_event(value) for value in values]
-        name = sender.source if sender.source in self._converters else recognise(values)
-        if name not in self._converters:
-            self._converters[name] = converter_of(name)
-        # A body that is sent again gives the same ids to events that have none.
-        origin = hashlib.sha256(content).hexdigest()[:24]
-        records = [Record(index, value) for index, value in enumerate(values)]
-        if name != EVENTS:
+        by_format: dict[str, list[Record]] = {}
+        for index, value in enumerate(values):
+            name = named or recognise(value)
             # NaN and half surrogate pairs, which cost a field, are bytes that are no text here.
-            records = [
-                Record(record.line, record.content.decode(errors="replace")) for record in records
-            ]
-        return len(values), await self._converters[name].convert(records, origin)
+            text = value if name == EVENTS else value.decode(errors="replace")
+            by_format.setdefault(name, []).append(Record(index, text))
+        return by_format
 
     def answer(self, _content_type: str, processed: Processed) -> tuple[HTTPStatus, str, bytes]:
         """Return status, type and body of the answer; 400 if all records were rejected."""

@@ -1,6 +1,5 @@
 """Records of Confluent's serialisers become JSON, and then events."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from streams.intake.confluent.registry import SchemaDecoders
@@ -13,14 +12,19 @@ from streams.intake.confluent.wire_format import (
     SchemaName,
     read_frame,
 )
-from streams.intake.conversion import Converted, Converter, PartPlace, RejectedPart
+from streams.intake.conversion import (
+    Converted,
+    Converter,
+    PartPlace,
+    RejectedPart,
+    off_loop,
+    size_of,
+)
 from streams.sources.sql_mapping import Record
 
 MALFORMED = "malformed"
 _FIX = "check the record, and `encoding` of its topic (docs/schema-registry.md)"
 _NEED_SCHEMAS = (AVRO, PROTOBUF)
-# From this size on, a batch is decoded in a thread, so that the loop answers requests meanwhile.
-_LARGE_BYTES = 262_144
 
 
 class FramedConverter:
@@ -53,10 +57,7 @@ class FramedConverter:
         if self._needs_schemas:
             for name in {frame.schema for frame in frames if isinstance(frame, Frame)}:
                 decoders[name] = await self._decoders.decoder(name, self._encoding)
-        if sum(len(record.value) for record in records) < _LARGE_BYTES:
-            payloads = _decode(frames, decoders)
-        else:
-            payloads = await asyncio.to_thread(_decode, frames, decoders)
+        payloads = await off_loop(size_of(records), _decode, frames, decoders)
         readable, places, rejected = [], [], []
         for index, (record, payload) in enumerate(zip(records, payloads, strict=True)):
             if isinstance(payload, MalformedRecord):
@@ -66,13 +67,8 @@ class FramedConverter:
                 places.append(index)
                 readable.append(record._replace(value=payload))
         converted = await self.inner.convert(readable, origin)
-        converted.places = [
-            place._replace(record=places[place.record]) for place in converted.places
-        ]
-        converted.rejected = rejected + [
-            part._replace(place=part.place._replace(record=places[part.place.record]))
-            for part in converted.rejected
-        ]
+        converted.place_in(places)
+        converted.rejected = rejected + converted.rejected
         return converted
 
 

@@ -20,7 +20,7 @@ from streams.config.settings import Intake
 from streams.errors import Unavailable
 from streams.http.connections import track_requests
 from streams.intake.body import BodyError, inflate
-from streams.intake.conversion import Converted
+from streams.intake.conversion import Converted, off_loop
 from streams.intake.delivery import Delivery
 from streams.intake.metrics import IntakeMetrics
 from streams.intake.processing import Origin, Processed, Processor
@@ -29,6 +29,7 @@ from streams.kafka.dead_letters import RECORDS_PER_REQUEST
 from streams.kafka.producer import now_ms
 
 _CHUNK_BYTES = 65_536
+_MOST_TIMES = 1_000  # so much larger is the content of a body of gzip at most
 _UNKNOWN_SENDER = "unknown"
 _AGAIN = "send the request again"
 
@@ -108,6 +109,7 @@ class IntakeServer:
         self._processor = processor
         self._metrics = metrics
         self._in_flight = in_flight
+        self._inflating = asyncio.Lock()
         self._requests = 0
         self._started_ms = now_ms()
 
@@ -160,12 +162,11 @@ class IntakeServer:
         reservation = _Reservation(self._in_flight)
         try:
             body = await self._read(request, reservation)
-            encoding = request.headers.get("Content-Encoding", "")
-            content = inflate(encoding, body, self._settings.max_decoded_bytes)
-            # Decompressed content takes more memory than the body that was reserved.
-            reservation.cover(len(content))
+            content = await self._inflate(request, body, reservation)
             records, converted = await bodies.convert(sender, request.content_type, content)
-            processed = self._processor.process(converted, self._origin(bodies, sender, records))
+            origin = self._origin(bodies, sender, records)
+            size = sum(map(len, converted.events))
+            processed = await off_loop(size, self._processor.process, converted, origin)
             confirmed = self._delivery.deliver(processed.events, processed.letters)
         except BaseException:
             reservation.release()
@@ -201,6 +202,18 @@ class IntakeServer:
         except ConnectionError as error:
             raise BodyError(HTTPStatus.BAD_REQUEST, "the body ends too early") from error
         return b"".join(chunks)
+
+    async def _inflate(self, request: web.Request, body: bytes, reservation: _Reservation) -> bytes:
+        """Return the body without its encoding. Raises BodyError."""
+        encoding = request.headers.get("Content-Encoding", "")
+        size = len(body) * (_MOST_TIMES if encoding else 1)
+        # One after the other: the content takes more memory than the body that was reserved.
+        async with self._inflating:
+            content = await off_loop(
+                size, inflate, encoding, body, self._settings.max_decoded_bytes
+            )
+            reservation.cover(len(content))
+        return content
 
     async def _wait(self, confirmed: asyncio.Future[None]) -> None:
         try:

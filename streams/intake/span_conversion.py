@@ -1,11 +1,10 @@
 """Records of OTLP traces become events, by the profiles of their producers."""
 
-import asyncio
 from collections.abc import Sequence
 
 import msgspec
 
-from streams.intake.conversion import Converted, PartPlace, RejectedPart
+from streams.intake.conversion import Converted, PartPlace, RejectedPart, off_loop
 from streams.intake.otlp.batch import IntakeBatch
 from streams.intake.otlp.decode import read_traces
 from streams.intake.otlp.profiles import AUTO, PROFILES, select_profiles
@@ -14,8 +13,6 @@ from streams.intake.otlp.spans import NotTraces
 from streams.sources.sql_mapping import Record
 
 NOT_TRACES = "not_traces"
-# From this size on, a record is decoded in a thread, so that the loop answers requests meanwhile.
-_LARGE_BYTES = 262_144
 _SPAN_FIX = "check the span against the profile of its producer (docs/intake.md)"
 _RECORD_FIX = "send OTLP traces to this topic, in the encoding of intake.sources"
 
@@ -38,7 +35,7 @@ class SpanConverter:
         converted = Converted([], [])
         for index, record in enumerate(records):
             try:
-                batch = await self._read(record.content)
+                batch = await off_loop(len(record.value), self._decode, record.content)
             except NotTraces as error:
                 converted.rejected.append(
                     RejectedPart(PartPlace(index), NOT_TRACES, str(error), _RECORD_FIX, None)
@@ -46,11 +43,6 @@ class SpanConverter:
             else:
                 _add(batch, index, converted)
         return converted
-
-    async def _read(self, value: bytes) -> IntakeBatch:
-        if len(value) < _LARGE_BYTES:
-            return self._decode(value)
-        return await asyncio.to_thread(self._decode, value)
 
     def _decode(self, value: bytes) -> IntakeBatch:
         return self._reader.read(read_traces(value, self._encoding))

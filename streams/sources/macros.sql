@@ -8,7 +8,12 @@ CREATE MACRO token_usage(input, cached, cache_write, output, reasoning) AS {
     'output_tokens': output::BIGINT, 'reasoning_tokens': reasoning::BIGINT
 };
 
-CREATE MACRO count_at(j, path) AS try_cast(json_extract_string(j, path) AS BIGINT);
+-- NULL for 1.5 too, which a cast alone would round.
+CREATE MACRO count_of(t) AS
+    CASE WHEN contains(t, '.') AND try_cast(t AS DOUBLE) % 1 <> 0 THEN NULL
+         ELSE try_cast(t AS BIGINT) END;
+
+CREATE MACRO count_at(j, path) AS count_of(json_extract_string(j, path));
 
 -- Chat completions, and every provider that copies them: Azure, OpenRouter, Groq, vLLM, SGLang.
 CREATE MACRO usage_openai(j) AS token_usage(

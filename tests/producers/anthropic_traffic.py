@@ -3,7 +3,7 @@
     python anthropic_traffic.py sdk|openllmetry|openinference PROVIDER_URL OTLP_URL
 
 `sdk`: only its own spans. The instrumentations add one of theirs to each of them. Runs in the
-environment of requirements.lock. Prints the seconds to the first event of each whole stream as the
+environment of requirements.lock. Prints the seconds to the first token of the whole stream as the
 caller measured them, one JSON list.
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
     instrument(producer)
     client = anthropic.Anthropic(api_key="k", base_url=provider_url, max_retries=0, timeout=30)
     asked = {"max_tokens": 50, "messages": [{"role": "user", "content": "the patient is Ada"}]}
-    first_events = []
+    first_tokens = []
 
     def call(model: str, retries: int = 0) -> None:
         with suppress(ERRORS):
@@ -51,9 +51,10 @@ def main() -> None:
         began_s = time.monotonic()
         with suppress(ERRORS):
             answer = client.messages.create(model=model, stream=True, **asked)
-            for number, _ in enumerate(answer, 1):
-                if number == 1 and model == "claude":
-                    first_events.append(time.monotonic() - began_s)
+            for number, event in enumerate(answer, 1):
+                is_content = event.type == "content_block_delta"
+                if is_content and model == "claude" and not first_tokens:
+                    first_tokens.append(time.monotonic() - began_s)
                 if number == events:
                     answer.close()
                     break
@@ -66,7 +67,7 @@ def main() -> None:
     stream("claude-cut")
     stream("claude-slow", events=3)
     provider.shutdown()
-    print(json.dumps(first_events))
+    print(json.dumps(first_tokens))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 -- provider's.
 WITH payloads AS (
     SELECT line, unnest(payloads(r)) AS p FROM records
-), read AS (
+), read AS MATERIALIZED (
     -- one pass over a payload, which has 12 kB and more
     SELECT line, json_transform(p, '{
         "litellm_call_id": "VARCHAR", "request_id": "VARCHAR", "id": "VARCHAR",
@@ -15,22 +15,25 @@ WITH payloads AS (
         "cache_hit": "VARCHAR", "stream": "VARCHAR", "status": "VARCHAR",
         "custom_llm_provider": "VARCHAR", "model": "VARCHAR", "model_group": "VARCHAR",
         "startTime": "VARCHAR", "endTime": "VARCHAR", "completionStartTime": "VARCHAR",
-        "prompt_tokens": "BIGINT", "completion_tokens": "BIGINT", "metadata": "JSON",
+        "prompt_tokens": "VARCHAR", "completion_tokens": "VARCHAR", "metadata": "JSON",
         "team_id": "VARCHAR", "organization_id": "VARCHAR", "end_user": "VARCHAR",
         "error_information": {"error_code": "VARCHAR", "error_class": "VARCHAR",
                               "normalized_error": "VARCHAR"},
-        "model_parameters": {"stream": "BOOLEAN"}}') AS p,
-        try_cast(p->>'metadata' AS JSON) AS metadata
+        "model_parameters": {"stream": "BOOLEAN"}}') AS p
     FROM payloads
 ), calls AS MATERIALIZED (
-    SELECT line, p, metadata,
+    SELECT line, p,
+           -- an object, or its text
+           try_cast(p.metadata->>'$' AS JSON) AS metadata,
            metadata->'usage_object' AS usage,
            usage_openai(usage) AS openai,
            coalesce(p.litellm_call_id, p.request_id, p.id) AS call_id,
            epoch_ms_of(p.startTime) AS started,
            epoch_ms_of(p.endTime) AS ended,
            epoch_ms_of(p.completionStartTime) AS first_chunk,
-           coalesce(p.status, metadata->>'status', 'success') AS status,
+           -- rows of SpendLogs may have none
+           coalesce(p.status, metadata->>'status',
+                    CASE WHEN p.litellm_call_id IS NULL THEN 'success' END) AS status,
            lower(coalesce(p.cache_hit, '')) = 'true' AS is_cache_hit,
            -- a stream that failed has null; what the client asked for is in its parameters
            coalesce(try_cast(p.stream AS BOOLEAN), p.model_parameters.stream) AS stream,
@@ -79,7 +82,8 @@ SELECT line,
        -- known for the attempts of one batch
        CASE WHEN has_later_attempt OR has_earlier_attempt THEN call_id END AS attempt_of,
        CASE WHEN has_later_attempt AND NOT is_success THEN false END AS final,
-       CASE WHEN is_left THEN 'cancelled'
+       CASE WHEN status IS NULL THEN NULL
+            WHEN is_left THEN 'cancelled'
             WHEN is_success THEN 'success'
             -- all deployments cool down: the fault of the gateway, not of the customer
             WHEN error LIKE '429_NO_HEALTHY%' THEN 'overloaded'
@@ -114,7 +118,7 @@ SELECT line,
        CASE WHEN has_usage AND stream
                  AND json_type(usage, '$.prompt_tokens_details') = 'NULL'
                  AND count_at(usage, '$.completion_tokens_details.text_tokens')
-                     = p.completion_tokens
+                     = count_of(p.completion_tokens)
             THEN true END AS estimated_tokens
 FROM judged
 ORDER BY line, started

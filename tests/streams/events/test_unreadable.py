@@ -59,7 +59,7 @@ def test_a_value_that_is_not_json_does_not_cost_the_body_of_a_request(wrong: byt
 def test_a_key_that_is_no_text_costs_nothing() -> None:
     record = raw()[:-1] + b',"litellm_call_id":1,"\xff":1}'
     assert unwrap_cloud_event(record) == record
-    assert recognise([record]) == "events"
+    assert recognise(record) == "events"
 
 
 def test_a_line_whose_field_has_a_name_that_is_no_text_stays_at_its_time(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from streams.errors import ConfigError
 from streams.intake.conversion import (
+    LARGE_BYTES,
     EventConverter,
     MappingConverter,
     PartPlace,
     converter_of,
+    off_loop,
     recognise,
 )
 from streams.sources.sql_mapping import Record
@@ -72,5 +75,10 @@ def test_a_source_without_a_mapping_is_one_line() -> None:
 
 def test_an_event_that_only_mentions_a_payload_stays_an_event() -> None:
     event = b'{"request_id": "r", "ended_at": 1, "error": "no \\"litellm_call_id\\""}'
-    assert recognise([event]) == "events"
-    assert recognise([]) == "events"
+    assert recognise(event) == "events"
+
+
+def test_many_bytes_are_read_in_a_thread_so_that_the_loop_answers_meanwhile() -> None:
+    here = threading.get_ident()
+    assert asyncio.run(off_loop(LARGE_BYTES - 1, threading.get_ident)) == here
+    assert asyncio.run(off_loop(LARGE_BYTES, threading.get_ident)) != here

@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 
 from streams.config.settings import Settings
 from streams.intake.conversion import recognise
+from tests.support.event_samples import EVENT
 from tests.support.intake_on_broker import IntakeOnBroker
 from tests.support.traces import TRACES
 
@@ -85,7 +86,25 @@ def test_payloads_are_recognised_and_their_prompts_go_nowhere(intake: IntakeOnBr
     )
 
 
+def test_an_array_may_have_payloads_and_events(intake: IntakeOnBroker) -> None:
+    event = {**EVENT, "request_id": "r-1", "ended_at": int(time.time() * 1_000)}
+    bad = {**event, "outcome": 5}
+    body = json.dumps([payload(), bad, event, payload(litellm_call_id="c", endTime=None)])
+
+    async def use(client: ClientSession, settings: Settings) -> tuple[Settings, Any]:
+        headers = {"Content-Type": "application/json"}
+        async with client.post("/v1/events", data=body, headers=headers) as response:
+            return settings, await response.json()
+
+    settings, answer = intake.run(use)
+    assert (answer["accepted"], answer["rejected"]) == (2, 2)
+    places = [(part["index"], part["reason"]) for part in answer["partial_success"]["errors"]]
+    assert places == [(1, "bad_type"), (3, "not_mapped")]
+    records = asyncio.run(intake.broker.read_some(settings.kafka.topic))
+    assert sorted(record.key for record in records) == [b"call-1", b"r-1"]
+
+
 @pytest.mark.skipif(not PAYLOADS.is_dir(), reason=f"needs payloads: {PAYLOADS}")
 @pytest.mark.parametrize("file", sorted(PAYLOADS.glob("*.json")), ids=lambda file: file.stem)
 def test_every_recorded_payload_is_recognised(file: Any) -> None:
-    assert recognise([file.read_bytes()]) == "litellm"
+    assert recognise(file.read_bytes()) == "litellm"

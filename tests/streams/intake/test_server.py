@@ -151,6 +151,24 @@ def test_elements_of_an_array_that_are_no_objects_cost_only_themselves(
     ]
 
 
+def test_an_element_of_an_array_that_is_nested_too_deep_costs_only_itself(
+    intake: IntakeOnBroker,
+) -> None:
+    deep = '{"a": ' + "[" * 5_000 + '"],[{" ' + "]" * 5_000 + "}"
+    good = [json.dumps(event(number, error='a "],[{\\" b')) for number in range(2)]
+
+    async def use(client: ClientSession, _: Settings) -> tuple[tuple[int, Any, Any], list[int]]:
+        answer = await post(client, f" [{good[0]} , {deep},{good[1]}] ".encode())
+        broken = (f"[{good[0]}, {deep}", f"[{deep}] {good[0]}", f"[{deep}, 1, 2, 3, 4, 5]")
+        return answer, [(await post(client, body.encode()))[0] for body in broken]
+
+    (status, content, _headers), statuses = intake.run(use, max_records=4)
+    assert (status, content["accepted"], content["rejected"]) == (200, 2, 1)
+    [error] = content["partial_success"]["errors"]
+    assert (error["index"], error["reason"]) == (1, "too_deep")
+    assert statuses == [400, 400, 413]
+
+
 def test_a_token_may_name_a_mapping_that_is_also_a_profile(
     intake: IntakeOnBroker, tmp_path: Path
 ) -> None:

@@ -162,3 +162,20 @@ def test_litellm_cases_have_the_answers_worked_out_by_hand() -> None:
     not_counted = {"rate_limited", "client_error"}
     assert outcomes.count("success") == 1
     assert sum(outcome in not_counted for outcome in outcomes) == 3
+
+
+def test_a_litellm_payload_without_a_status_has_no_outcome() -> None:
+    batch = mapped("litellm", litellm(status=None))
+    assert batch.rows == []
+    assert "no outcome" in batch.failures[0].problem
+
+
+@pytest.mark.parametrize(
+    ("count", "tokens"), [(2_048.0, 2_048), ("7", 7), (1.5, None), ("x", None)]
+)
+def test_a_token_count_of_litellm_that_is_no_whole_number_costs_its_field(
+    count: object, tokens: int | None
+) -> None:
+    (row,) = mapped("litellm", litellm(prompt_tokens=count)).rows
+    assert row.event.get("input_tokens") == tokens
+    assert ["input_tokens" in problem for problem in row.problems] == [True] * (tokens is None)
