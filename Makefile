@@ -8,7 +8,7 @@ STRETCH ?= 6
 EVENTS ?= 1000000
 SEED ?=
 
-.PHONY: help setup up test test-all chaos scenarios fuzz lint bench bench-panels lock audit docs dashboards screenshots secrets clean
+.PHONY: help setup up test test-all chaos scenarios fuzz lint bench bench-panels bench-rules lock audit docs dashboards screenshots secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,9 @@ bench: .venv/.run ## records per second of the intake, then events per second of
 
 bench-panels: .venv/.run ## times of all dashboard queries on a real Prometheus with a large page
 	@$(BIN)/python -m bench.panels
+
+bench-rules: .venv/.run ## times of all groups of rules on a real Prometheus with a large page
+	@$(BIN)/python -m bench.rules
 
 docs: dashboards ## write the generated documents and dashboards again
 	@$(BIN)/python docs/generate.py

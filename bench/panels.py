@@ -9,10 +9,8 @@ avoid, from the same run.
 Needs `prometheus` and `promtool`, about 3 GB of disk and some minutes.
 """
 
-import asyncio
 import json
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -22,16 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-import msgspec
+from bench import prometheus
+from bench.large_page import exported_page
 
-from streams.config.settings import Settings, load_settings
-from streams.kafka.producer import EventProducer
-from tokenpulse.local.embedded import free_port
-from tokenpulse.local.stack import LocalStack
-
-MODELS, REGIONS = 50, 10
-OUTCOMES = ("success", "server_error", "timeout", "overloaded", "rate_limited", "client_error")
-EVENTS_EACH = 4
 SPAN_S, STEP_S = 3_600, 10
 ROUNDS = 3
 DASHBOARDS = Path(__file__).resolve().parent.parent / "grafana" / "dashboards"
@@ -40,57 +31,6 @@ SCAN = "sum by (outcome) (rate(tokenpulse_requests_total[1m]))"
 # What Grafana fills in; a variable of which nothing is chosen matches all values.
 FILLED = {"__rate_interval": "1m", "__range": "1h", "__interval": "10s"}
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
-
-
-def events(end_ms: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (key, value) of the events of the last minute before `end_ms`, epoch ms."""
-    places = [
-        (model, region, outcome)
-        for model in range(MODELS)
-        for region in range(REGIONS)
-        for outcome in OUTCOMES
-    ]
-    count = len(places) * EVENTS_EACH
-    for number in range(count):
-        model, region, outcome = places[number % len(places)]
-        event: dict[str, Any] = {
-            "request_id": f"panel-{number}",
-            "ended_at": end_ms - 60_000 + 60_000 * number // count,
-            "model": f"model-{model:02d}",
-            "region": f"region-{region}",
-            "channel": "direct",
-            "service_tier": "standard",
-            "customer_id": f"customer-{number % 100}",
-            "outcome": outcome,
-        }
-        if outcome == "success":
-            event |= {"stream": True, "ttft_ms": 100 + number % 400, "duration_ms": 2_000}
-            event |= {"input_tokens": 1_000, "cached_input_tokens": 600, "output_tokens": 50}
-        yield event["request_id"].encode(), msgspec.json.encode(event)
-
-
-async def send(settings: Settings) -> None:
-    """Write the events to the embedded broker."""
-    async with EventProducer(settings.kafka, compression="none") as producer:
-        await producer.send_many(list(events(time.time_ns() // 1_000_000)))
-        await producer.flush()
-
-
-def exported_page() -> list[str]:
-    """Return the samples of the exporter once all events are counted, without comments."""
-    expected = MODELS * REGIONS * len(OUTCOMES)
-    settings = load_settings(overrides={"kafka": {"partitions": 2}, "exporter": {"port": 0}})
-    with LocalStack(settings, workers=1, exporter=True, simulate=False) as stack:
-        asyncio.run(send(stack.settings))
-        url = f"http://127.0.0.1:{stack.settings.exporter.port}/metrics"
-        for _ in range(120):
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                lines = answer.read().decode().splitlines()
-            samples = [line for line in lines if line and not line.startswith("#")]
-            if sum(line.startswith("tokenpulse_requests_total{") for line in samples) >= expected:
-                return samples
-            time.sleep(1)
-    raise SystemExit(f"{url}: fewer than {expected} request counters after 120 s")
 
 
 def write_hour(samples: list[str], end_s: int, file: TextIO) -> None:
@@ -175,9 +115,7 @@ def measure(url: str, end_s: int) -> None:
 
 def main() -> None:
     """Measure all queries once."""
-    for program in ("prometheus", "promtool"):
-        if shutil.which(program) is None:
-            raise SystemExit(f"{program}: not found; install Prometheus (tests/provision.sh)")
+    prometheus.require("prometheus", "promtool")
     with tempfile.TemporaryDirectory(prefix="tokenpulse-panels-") as name:
         directory = Path(name)
         samples = exported_page()
@@ -193,31 +131,8 @@ def main() -> None:
         )
         text.unlink()
         print(f"{len(samples)} series, {SPAN_S // STEP_S + 1} samples of each")
-        config = directory / "prometheus.yml"
-        config.write_text("global: {}\n")
-        address = f"127.0.0.1:{free_port()}"
-        command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={blocks}"]
-        with (directory / "prometheus.log").open("w") as log:
-            server = subprocess.Popen(
-                [*command, f"--web.listen-address={address}"], stdout=log, stderr=log
-            )
-        try:
-            wait_ready(f"http://{address}")
-            measure(f"http://{address}", end_s)
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-def wait_ready(url: str) -> None:
-    """Return when Prometheus answers queries; raise SystemExit after a minute."""
-    for _ in range(120):
-        try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise SystemExit(f"{url}: Prometheus was not ready after 60 s")
+        with prometheus.running(directory, "global: {}\n", blocks) as url:
+            measure(url, end_s)
 
 
 if __name__ == "__main__":

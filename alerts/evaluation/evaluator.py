@@ -13,7 +13,7 @@ Source: https://prometheus.io/docs/prometheus/latest/configuration/alerting_rule
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -108,9 +108,10 @@ class RuleEvaluator:
     def __init__(self, groups: Iterable[Group]) -> None:
         """Raises ValueError for a rule that `expressions` cannot evaluate."""
         self._history = History()
-        shared: dict[str, SharedPart] = {}
+        groups, shared = tuple(groups), dict[str, SharedPart]()
+        records = {record.name: record.expr for group in groups for record in group.records}
         self.rules = tuple(
-            EvaluatedRule(alert, parse(alert.expr, self._history, shared))
+            EvaluatedRule(alert, parse(alert.expr, self._history, shared, records))
             for group in groups
             for alert in group.alerts
         )
@@ -187,7 +188,7 @@ def board_groups(policies: Sequence[Policy]) -> list[Group]:
     the board adds up the alerts on each partition.
     """
     return [
-        Group(group.name, alerts)
+        replace(group, alerts=alerts)
         for group in (*pipeline_groups(), *request_groups(policies))
         if (
             alerts := tuple(

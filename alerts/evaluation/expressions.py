@@ -9,7 +9,7 @@ Source: https://prometheus.io/docs/prometheus/latest/querying/operators/
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -110,19 +110,24 @@ class Expression:
 
 
 def parse(
-    text: str, history: History | None = None, shared: "dict[str, SharedPart] | None" = None
+    text: str,
+    history: History | None = None,
+    shared: "dict[str, SharedPart] | None" = None,
+    records: Mapping[str, str] | None = None,
 ) -> Expression:
     """Compile an expression, which reads past samples from `history`.
 
     `shared`: parts that other expressions of the same samples have too, each evaluated once; new
-    ones are added. Raises ValueError for PromQL that compiled rules do not use, and for ranges
-    without a history.
+    ones are added. `records`: the expressions of recording rules by name. Raises ValueError for
+    PromQL that compiled rules do not use, and for ranges without a history.
     """
     try:
         tree = promql.parse(text)
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from error
-    compiler = _ExpressionCompiler(text, history, {} if shared is None else shared)
+    compiler = _ExpressionCompiler(
+        text, history, {} if shared is None else shared, {} if records is None else records
+    )
     node = compiler.compile(tree)
     # The first comparison is the condition; later ones are guards.
     is_ceiling = next(_comparisons(tree), ">") not in ("<", "<=")
@@ -154,6 +159,7 @@ class _ExpressionCompiler:
     text: str
     history: History | None
     shared: "dict[str, SharedPart]"
+    records: Mapping[str, str]
     selectors: list[Selector] = field(default_factory=list)
     reads_clock: bool = False
     reads_ranges: bool = False
@@ -166,13 +172,7 @@ class _ExpressionCompiler:
             case promql.ParenExpr():
                 return self.compile(tree.expr)
             case promql.VectorSelector():
-                selector = self._selector(tree)
-                return self._share(
-                    tree,
-                    lambda families, times_s: selector.select(
-                        families.get(selector.metric, Matrix.empty(len(times_s)))
-                    ),
-                )
+                return self._share(tree, self._instant(tree))
             case promql.AggregateExpr():
                 return self._share(tree, self._aggregate(tree))
             case promql.Call():
@@ -195,6 +195,20 @@ class _ExpressionCompiler:
             raise self._error(tree)
         self.selectors.append(Selector(tree))
         return self.selectors[-1]
+
+    def _instant(self, tree: promql.VectorSelector) -> Node:
+        if str(tree.name) in self.records:
+            return self._record(tree)
+        selector = self._selector(tree)
+        return lambda families, times_s: selector.select(
+            families.get(selector.metric, Matrix.empty(len(times_s)))
+        )
+
+    def _record(self, tree: promql.VectorSelector) -> Node:
+        """Compile the expression of a record: a rule after it reads the value of its instant."""
+        if tree.matchers.matchers or tree.offset is not None or tree.at is not None:
+            raise self._error(tree)
+        return self.compile(promql.parse(self.records[str(tree.name)]))
 
     def _aggregate(self, tree: promql.AggregateExpr) -> Node:
         # `without` and other aggregations are in no rule; guessing their meaning would be worse.

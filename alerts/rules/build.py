@@ -119,7 +119,10 @@ def _group(group: Group, links: Links) -> dict[str, Any]:
     return {
         "name": group.name,
         "interval": seconds_text(EVERY_S),
-        "rules": [_rule(alert, links) for alert in group.alerts],
+        "rules": [
+            *({"record": record.name, "expr": record.expr} for record in group.records),
+            *(_rule(alert, links) for alert in group.alerts),
+        ],
     }
 
 

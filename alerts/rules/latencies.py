@@ -20,7 +20,7 @@ from alerts.rules.model import (
     traffic_share,
     whom,
 )
-from alerts.rules.outages import CELL
+from alerts.rules.place_counts import CELL, CELL_LABELS
 from exporters.catalogue import latencies as latency_metrics
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
@@ -166,7 +166,6 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
         "target_seconds": any_of((target,)),
     }
     within = newest(catalogue.WITHIN_TARGET_RATIO, scope | matching, SERIES_DIMENSIONS)
-    cell = ("model", "region")
 
     def sample_count(by: tuple[str, ...]) -> str:
         return total_of(counted, by)
@@ -177,7 +176,7 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
     def elsewhere(label: str) -> str:
         # Both differences are negative, so the share is not.
         good, every = (
-            f"({counts(cell)} - {on(label)} group_left () {counts((label,))})"
+            f"({counts(CELL_LABELS)} - {on(label)} group_left () {counts((label,))})"
             for counts in (in_time, sample_count)
         )
         return f"{good} / {every} >= {number(CELL_ELSEWHERE_IN_TIME)}"
@@ -188,8 +187,8 @@ def _slow_cell(policy: Policy, objective: LatencyThresholdObjective) -> Alert:
     return Alert(
         name="TokenpulseModelSlowInRegion",
         severity=level.severity,
-        expr=f"{in_time(cell)} / {sample_count(cell)} < {number(CELL_IN_TIME_BELOW)}"
-        f"\nand {sample_count(cell)} >= {CELL_MIN_REQUESTS}"
+        expr=f"{in_time(CELL_LABELS)} / {sample_count(CELL_LABELS)} < {number(CELL_IN_TIME_BELOW)}"
+        f"\nand {sample_count(CELL_LABELS)} >= {CELL_MIN_REQUESTS}"
         f"\nand {elsewhere('model')}\nand {elsewhere('region')}",
         summary=f"Most requests{where} are slow: {share} have a {latency} within {limit}",
         description=f"{about_text(objective)}Over the last {CELL_WINDOW} {share} of the requests"

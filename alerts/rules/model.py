@@ -63,11 +63,20 @@ CUSTOMERS_WINDOW = "5m"  # always summed by customer, for the live board
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingRule:
+    """One recording rule: the value of an expression under a name that rules after it read."""
+
+    name: str
+    expr: str
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated together."""
+    """Rules that are evaluated together, the records before the alerts."""
 
     name: str
     alerts: tuple[Alert, ...]
+    records: tuple[RecordingRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

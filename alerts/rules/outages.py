@@ -30,6 +30,7 @@ from alerts.promql import (
     total_of,
 )
 from alerts.rules.model import Alert, Read, customers_affected, dashboard, traffic_share
+from alerts.rules.place_counts import CELL, CELL_LABELS, eligible, failures
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CELL_MIN_REQUESTS,
@@ -39,9 +40,7 @@ from slo.policy.conditions import (
     OUTAGE_BELOW,
     OUTAGE_MIN_REQUESTS,
 )
-from streams.state.measures import SERIES_DIMENSIONS
 
-CELL = "model_region"  # scope of one model in one region
 # The failures stay for five minutes in the short window of the burn rates and of single series,
 # whose alerts then last for another minute: none of them may page after the outage ended.
 EXPLAINED_KEEP_S = 420
@@ -54,7 +53,6 @@ _FLEET_FOR_S, _PLACE_FOR_S = 10, 20
 PLACE_KEEP_S = EXPLAINED_KEEP_S + 60
 FLEET_KEEP_S = PLACE_KEEP_S + 30
 _WINDOW = "1m"
-_CELL = ("model", "region")
 _LABELS = {"derived_from": "state", "route": "sre"}
 _SHARE = "{{ $value | humanizePercentage }}"
 
@@ -101,7 +99,7 @@ def _fleet_down() -> str:
     )
     downs = {part: f"({_down(part, (part,))})" for part in ("region", "model")}
     inside = " or ".join(
-        f"({eligible(_CELL)} and {on(part)} {down})" for part, down in downs.items()
+        f"({eligible(CELL_LABELS)} and {on(part)} {down})" for part, down in downs.items()
     )
     most = f"{total_of(inside)} > {OUTAGE_BELOW} * {eligible(())}"
     count = aggregate("count", " or ".join(downs.values()), INSTALLATION)
@@ -109,26 +107,6 @@ def _fleet_down() -> str:
         f"({_down('fleet', ('scope',))}"
         f"\nor {ratio} and {on()} ({most}) and {on()} ({count} >= {MANY_PLACES}))"
     )
-
-
-def _series(what: str) -> str:
-    """Return PromQL for a gauge of every single series over CELL_WINDOW."""
-    matchers = {"scope": any_of(("series",)), "window": any_of((CELL_WINDOW,))}
-    spec = {
-        "ratio": catalogue.AVAILABILITY_RATIO,
-        "eligible": catalogue.WINDOW_ELIGIBLE_REQUESTS,
-    }[what]
-    return newest(spec, matchers, SERIES_DIMENSIONS)
-
-
-def eligible(by: tuple[str, ...]) -> str:
-    """Return PromQL for the requests that count for availability, over CELL_WINDOW."""
-    return total_of(_series("eligible"), by)
-
-
-def failures(by: tuple[str, ...]) -> str:
-    """Return PromQL for the failures over CELL_WINDOW: whole numbers but for rounding."""
-    return total_of(f"round((1 - {_series('ratio')}) * {_series('eligible')})", by)
 
 
 def _nearly_all(part: str, whole: str, by: tuple[str, ...]) -> str:
@@ -154,9 +132,9 @@ def _model_explains_region() -> str:
     If the region serves hardly any other model, the region is the better name, unless the model
     is hardly served elsewhere either.
     """
-    every = eligible(_CELL)
+    every = eligible(CELL_LABELS)
     return (
-        f"{_nearly_all(failures(_CELL), failures(('region',)), ('region',))}"
+        f"{_nearly_all(failures(CELL_LABELS), failures(('region',)), ('region',))}"
         f" and {on('model')} ({_down('model', ('model',))})"
         f" unless ({_nearly_all(every, eligible(('region',)), ('region',))}"
         f" unless {_nearly_all(every, eligible(('model',)), ('model',))})"
@@ -166,7 +144,7 @@ def _model_explains_region() -> str:
 def _region_explains_model() -> str:
     """Return PromQL for regions that are down and explain the failures of a model, by both."""
     return (
-        f"{_nearly_all(failures(_CELL), failures(('model',)), ('model',))}"
+        f"{_nearly_all(failures(CELL_LABELS), failures(('model',)), ('model',))}"
         f" and {on('region')} ({_down('region', ('region',))})"
         f" unless ({_model_explains_region()})"
     )
@@ -195,7 +173,7 @@ def _region_and_model_explain() -> str:
     """
 
     def rest(count: Callable[[tuple[str, ...]], str]) -> str:
-        whole, cells = count(()), count(_CELL)
+        whole, cells = count(()), count(CELL_LABELS)
         region, model = (
             f"({count((part,))} and {on(part)} ({_down(part, (part,))}))"
             for part in ("region", "model")
@@ -205,7 +183,7 @@ def _region_and_model_explain() -> str:
             f" - {on('region')} group_left () {region} - {on('model')} group_left () {model})"
         )
 
-    every = f"(0 * {failures(_CELL)} + {on()} group_left () {failures(())})"
+    every = f"(0 * {failures(CELL_LABELS)} + {on()} group_left () {failures(())})"
     return _rest_is_well(rest(failures), every, rest(eligible))
 
 
@@ -262,11 +240,12 @@ def _cell_down() -> str:
         newest(spec, last_minute, ("region",))
         for spec in (catalogue.AVAILABILITY_RATIO, catalogue.WINDOW_ELIGIBLE_REQUESTS)
     )
-    good = total_of(f"round({_series('ratio')} * {_series('eligible')})", _CELL)
+    every, failed = eligible(CELL_LABELS), failures(CELL_LABELS)
+    share = f"({every} - {failed}) / {every}"
     return (
-        f"{good} / {eligible(_CELL)} < {OUTAGE_BELOW}\nand {eligible(_CELL)} >= {CELL_MIN_REQUESTS}"
-        f"\nand ({failures(_CELL)} <= {on('region')} group_left () (6 * (1 - {ratio}) * {count})"
-        f" or {good} / {eligible(_CELL)} < {number(1 - EXPLAINS_ABOVE)})"
+        f"{share} < {OUTAGE_BELOW}\nand {every} >= {CELL_MIN_REQUESTS}"
+        f"\nand ({failed} <= {on('region')} group_left () (6 * (1 - {ratio}) * {count})"
+        f" or {share} < {number(1 - EXPLAINS_ABOVE)})"
     )
 
 
@@ -290,7 +269,7 @@ def _affected(scope: str) -> str:
     if scope == "fleet":
         return ""
     if scope == CELL:
-        return traffic_share(CELL_WINDOW, *_CELL, scope="'series'")
+        return traffic_share(CELL_WINDOW, *CELL_LABELS, scope="'series'")
     return traffic_share(_WINDOW, scope, scope=f"'{scope}'")
 
 
@@ -327,11 +306,11 @@ def _explained_burn(window: str, keep_s: int) -> Alert:
     It goes to no person; while it fires, Alertmanager sends no page about burn rates of the
     fleet.
     """
-    every = failures(_CELL)
+    every = failures(CELL_LABELS)
     ill = " or ".join(
         f"({every} and {on(*dimensions)} ({down}))"
         for dimensions, down in (
-            (_CELL, _cell_down()),
+            (CELL_LABELS, _cell_down()),
             (("region",), _down("region", ("region",))),
             (("model",), _down("model", ("model",))),
         )

@@ -16,6 +16,7 @@ from alerts.promql import any_of, newest, number, total_of
 from alerts.rules.customers import customer_alerts
 from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard, traffic_share, whom
 from alerts.rules.outages import outage_alerts
+from alerts.rules.place_counts import place_records
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
     CLIENT_ERRORS_MANY,
@@ -40,7 +41,7 @@ _SHARE = "{{ $value | humanizePercentage }}"
 def traffic_groups() -> tuple[Group, ...]:
     """Return the groups of all such rules."""
     return (
-        Group("tokenpulse-outage", outage_alerts()),
+        Group("tokenpulse-outage", outage_alerts(), place_records()),
         *(Group(jump.group, tuple(_jump_alerts(jump))) for jump in (CLIENT_ERRORS, RATE_LIMITED)),
         Group("tokenpulse-customers", customer_alerts()),
         Group("tokenpulse-reporting", (_missing_reports_alert(),)),

@@ -20,7 +20,16 @@ def rule_files() -> Mapping[str, str]:
 
 
 def alerts_in(text: str) -> list[dict[str, Any]]:
-    """The rules of a file."""
+    """The alerting rules of a file."""
+    return [rule for rule in _rules_in(text) if "alert" in rule]
+
+
+def records_in(text: str) -> list[dict[str, Any]]:
+    """The recording rules of a file."""
+    return [rule for rule in _rules_in(text) if "record" in rule]
+
+
+def _rules_in(text: str) -> list[dict[str, Any]]:
     return [rule for group in read_yaml(text)["groups"] for rule in group["rules"]]
 
 

@@ -4,7 +4,7 @@ Written as unit tests for `promtool test rules`. What the rules should do is sai
 hand, in plain numbers, and not taken from the compiler.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -94,9 +94,23 @@ CASES: dict[str, Callable[[Labels], list[Case]]] = {
 }
 
 
-def isolated(rule: Mapping[str, Any]) -> str:
-    """A rule file with this rule alone, as promtool evaluates all of a file at every step."""
-    return yaml.safe_dump({"groups": [{"name": "one", "rules": [dict(rule)]}]}, width=10_000)
+def isolated(rule: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> str:
+    """A rule file with this alert alone, as promtool evaluates all of a file at every step.
+
+    `records`: those of all groups; before the alert stand those that it reads.
+    """
+    rules = [rule]
+    # From the last to the first, as a record reads only records before it.
+    for record in reversed(list(records)):
+        if any(record["record"] in reader["expr"] for reader in rules):
+            rules.insert(0, record)
+    return rule_file(rules)
+
+
+def rule_file(rules: Iterable[Mapping[str, Any]]) -> str:
+    """The file of one group."""
+    group = {"name": "one", "rules": [dict(rule) for rule in rules]}
+    return yaml.safe_dump({"groups": [group]}, width=10_000)
 
 
 def unit_tests(rule_file: str, rule: Mapping[str, Any]) -> str:

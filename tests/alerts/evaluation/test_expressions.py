@@ -81,3 +81,14 @@ def test_text_that_needs_escapes_is_matched() -> None:
     key = sample_key({"m": 'a"b\\c.d'})
     for text in (r'a{m="a\"b\\c.d"}', r'a{m=~"a\"b\\\\c[.]d"}'):
         assert parse(text).vector({"a": {key: 1.0, sample_key({"m": "x"}): 1.0}}) == {key: 1.0}
+
+
+def test_a_record_has_the_value_of_the_same_instant() -> None:
+    records = {"m:a:sum": "sum by (m) (a)", "all:a:sum": "sum(m:a:sum)"}
+    samples = {"a": {sample_key({"m": m, "w": w}): 2.0 for m in "xy" for w in "12"}}
+    condition = parse("m:a:sum / on () group_left () all:a:sum > 0.4", records=records)
+    assert condition.vector(samples) == {sample_key({"m": m}): 0.5 for m in "xy"}
+    assert condition.metrics == {"a"}
+    for text in ('m:a:sum{m="x"} > 1', "m:a:sum offset 5m > 1"):
+        with pytest.raises(ValueError, match="cannot evaluate"):
+            parse(text, records=records)

@@ -4,7 +4,7 @@ Times are seconds since 1970. All series have the label `job` of the scrape, as 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from alerts.rules.build import builtin_groups
@@ -71,7 +71,7 @@ def evaluated_rules() -> list[Group]:
     """
     by_traffic = {group.name for group in traffic_groups()}
     return [
-        Group(group.name, tuple(filter(_can_evaluate, group.alerts)))
+        replace(group, alerts=tuple(filter(_can_evaluate, group.alerts)))
         for group in builtin_groups(Links().job)
         if group.name not in by_traffic
     ]
