@@ -97,7 +97,7 @@ class Exporter(Section):
     policies: tuple[str, ...] = Field(
         ("default",),
         description="Policies in force: paths of files, or names of shipped policies "
-        "(policies.md).",
+        "(policies.md). Workers read the names in their scopes, so give them the same policies.",
     )
     web_config_file: Path | None = Field(
         None,

@@ -5,12 +5,14 @@ Pure. Workers, backtests and test oracles all take them from here, so that they 
 
 from streams.config.settings import Worker
 from streams.events.decoder import EventLimits
-from streams.state.registry import NameLimits
+from streams.state.registry import NameLimits, ReservedNames
 from streams.state.slices import HORIZON_S, Thresholds
 
+NO_NAMES = ReservedNames()
 
-def name_limits(worker: Worker) -> NameLimits:
-    """Most distinct names."""
+
+def name_limits(worker: Worker, reserved: ReservedNames = NO_NAMES) -> NameLimits:
+    """Most distinct names, and those that always have rows of their own."""
     limits = worker.limits
     return NameLimits(
         limits.models,
@@ -20,6 +22,7 @@ def name_limits(worker: Worker) -> NameLimits:
         limits.series,
         limits.customers,
         limits.customer_models,
+        reserved,
     )
 
 

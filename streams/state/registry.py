@@ -36,10 +36,24 @@ def padded_series(name: Sequence[str]) -> SeriesKey:
     return (model, region, channel, served, requested, length)
 
 
+class ReservedNames(NamedTuple):
+    """Names that always have rows of their own, whatever came before them.
+
+    The first four in the order of SERIES_DIMENSIONS; `service_tier` is also about requested tiers.
+    """
+
+    model: frozenset[str] = frozenset()
+    region: frozenset[str] = frozenset()
+    channel: frozenset[str] = frozenset()
+    service_tier: frozenset[str] = frozenset()
+    customer: frozenset[str] = frozenset()  # ids, as events have them
+
+
 class NameLimits(NamedTuple):
     """Most distinct values; the first four in the order of SERIES_DIMENSIONS.
 
-    `service_tier` also limits the requested tiers, apart from the served ones.
+    `service_tier` also limits the requested tiers, apart from the served ones. Reserved names are
+    among them, also before they come.
     """
 
     model: int
@@ -49,6 +63,7 @@ class NameLimits(NamedTuple):
     series: int
     customers: int
     customer_models: int = 100_000  # pairs
+    reserved: ReservedNames = ReservedNames()
 
 
 def customer_hasher(secret: bytes) -> Callable[[str], str]:
@@ -86,6 +101,12 @@ class Registry:
         # The input length, last in a key, has few classes and no limit.
         self._seen: tuple[set[str], ...] = tuple(set() for _ in KEY_DIMENSIONS[:-1])
         self._customers: set[str] = set()
+        kept = limits.reserved
+        self._reserved = (*kept[: len(SERIES_DIMENSIONS)], kept.service_tier)
+        self._reserved_customers = frozenset(map(hashed, kept.customer))
+        # Their rows stay free until they come.
+        self._awaited = tuple(map(set, self._reserved))
+        self._awaited_customers = set(self._reserved_customers)
         self._hash_of: dict[str, str] = {}
         for key in series:
             self._add_series(key)
@@ -130,10 +151,16 @@ class Registry:
 
     def _new_series(self, key: SeriesKey, events: int) -> int:
         # Requested tiers have a limit as large as that of the served ones.
-        caps = (*self._limits[: len(SERIES_DIMENSIONS)], self._limits.service_tier)
+        limits = self._limits
+        tiers = limits.service_tier
+        caps = (limits.model, limits.region, limits.channel, tiers, tiers)
         kept = [
-            name if name in seen or name == OTHER or len(seen) < cap else OTHER
-            for name, seen, cap in zip(key, self._seen, caps, strict=False)
+            name
+            if name in seen or name in reserved or name == OTHER or len(seen) + len(awaited) < cap
+            else OTHER
+            for name, seen, reserved, awaited, cap in zip(
+                key, self._seen, self._reserved, self._awaited, caps, strict=False
+            )
         ]
         # The tier of a request that was served as requested has one name.
         if key[_REQUESTED_AT] == key[_SERVED_AT]:
@@ -147,32 +174,40 @@ class Registry:
         # Classes of length are few, and an objective needs the class of every request.
         length = key[-1]
         overflowed = (model, region, channel, served, requested, length)
-        nothing_left = (OTHER, OTHER, OTHER, OTHER, OTHER, length)
+        model, region, channel, served, requested = [
+            name if name in reserved else OTHER
+            for name, reserved in zip(kept, self._reserved, strict=True)
+        ]
+        only_reserved = (model, region, channel, served, requested, length)
         full = len(self.series) >= self._limits.series
-        if full and overflowed not in self._series_number and overflowed != nothing_left:
+        if full and overflowed not in self._series_number and overflowed != only_reserved:
             self.overflowed["series"] += events
-            overflowed = nothing_left
+            overflowed = only_reserved
         number = self._series_number.get(overflowed)
         return self._add_series(overflowed) if number is None else number
 
     def _add_series(self, key: SeriesKey) -> int:
         self._series_number[key] = len(self.series)
         self.series.append(key)
-        for name, seen in zip(key[:-1], self._seen, strict=True):
+        for name, seen, awaited in zip(key[:-1], self._seen, self._awaited, strict=True):
             if name != OTHER:
                 seen.add(name)
+                awaited.discard(name)
         return len(self.series) - 1
 
     def _new_customer(self, key: CustomerKey, events: int) -> int:
         customer_id, model = key
         customer = self._hash(customer_id)
-        if customer not in self._customers and len(self._customers) >= self._limits.customers:
+        is_reserved = customer in self._reserved_customers
+        held = len(self._customers) + len(self._awaited_customers)
+        if not (is_reserved or customer in self._customers or held < self._limits.customers):
             self.overflowed["customer"] += events
             customer = OTHER
         key = (customer, model if model in self._seen[0] else OTHER)
         full = len(self.customers) >= self._limits.customer_models
+        is_reserved &= model in self._reserved[0]
         # The row of other models is always allowed, so that every event has a row.
-        if full and key not in self._customer_number and key[1] != OTHER:
+        if full and not is_reserved and key not in self._customer_number and key[1] != OTHER:
             self.overflowed["customer_model"] += events
             key = (customer, OTHER)
         number = self._customer_number.get(key)
@@ -183,4 +218,5 @@ class Registry:
         self.customers.append(key)
         if key[0] != OTHER:
             self._customers.add(key[0])
+            self._awaited_customers.discard(key[0])
         return len(self.customers) - 1

@@ -6,7 +6,7 @@ All logic is in worker.py and the modules it uses; streams/kafka/faust_app.py ha
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -27,6 +27,8 @@ from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
 from streams.logs.partition_log import PartitionLog
 from streams.logs.setup import set_up_logs
+from streams.state.limits import NO_NAMES
+from streams.state.registry import ReservedNames
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import Lost, StoreError
 from streams.store.hash_archive import HashArchive
@@ -146,8 +148,13 @@ class KafkaConsumerControl:
             self.app.consumer.resume_partitions({tp})
 
 
-def create_app(settings: Settings) -> tuple[faust.App, StreamWorker]:
-    """Return the Faust app of a worker process, and the worker that it feeds."""
+def create_app(
+    settings: Settings, reserved: ReservedNames = NO_NAMES
+) -> tuple[faust.App, StreamWorker]:
+    """Return the Faust app of a worker process, and the worker that it feeds.
+
+    `reserved`: names that always have rows of their own.
+    """
     kafka = settings.kafka
     app = create_batch_app(
         kafka,
@@ -165,6 +172,7 @@ def create_app(settings: Settings) -> tuple[faust.App, StreamWorker]:
         KafkaDeadLetterQueue(app, kafka.dlq_topic),
         KafkaConsumerControl(app, kafka.topic),
         archive,
+        reserved,
     )
     app.transport = BatchTransport(
         broker_urls(kafka),
@@ -308,8 +316,10 @@ def tune_collector() -> None:
     gc.set_threshold(20_000, 10, 10)
 
 
-def run_worker(settings: Settings) -> NoReturn:
+def run_worker(settings: Settings, read_reserved: Callable[[], ReservedNames]) -> NoReturn:
     """Run one worker until it receives SIGTERM or SIGINT.
+
+    `read_reserved`: returns the names that always have rows of their own.
 
     Raises Unavailable if Kafka or Redis does not answer, a topic is missing, or Redis may evict
     state.
@@ -320,8 +330,8 @@ def run_worker(settings: Settings) -> NoReturn:
     host, port = settings.worker.metrics_host, settings.worker.metrics_port
     if port is not None:
         asyncio.run(check_address(host, port, *METRICS_SETTINGS))
-    app, _ = create_app(settings)
     set_up_logs(settings.logs)
+    app, _ = create_app(settings, read_reserved())
     # Quiet: Faust would print beside the log, in frames and with signs for a terminal.
     worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False)
     worker.spinner = None

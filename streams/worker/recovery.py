@@ -24,7 +24,7 @@ from streams.logs.partition_log import PartitionLog
 from streams.state.edges import export_edges
 from streams.state.limits import name_limits, thresholds_of
 from streams.state.partition import PartitionState
-from streams.state.registry import Registry, customer_hasher
+from streams.state.registry import Registry, ReservedNames, customer_hasher
 from streams.state.slices import SliceId
 from streams.state.snapshot import (
     SLICE_PREFIX,
@@ -100,11 +100,16 @@ class Loader:
     """Claims and loads partitions for one worker."""
 
     def __init__(
-        self, settings: Worker, store: Store, archive: Archive | None, events: Log
+        self,
+        settings: Worker,
+        store: Store,
+        archive: Archive | None,
+        events: Log,
+        reserved: ReservedNames,
     ) -> None:
         self._settings, self._store, self._archive = settings, store, archive
         self._events = events
-        self._limits = name_limits(settings)
+        self._limits = name_limits(settings, reserved)
         self._hash_customer = customer_hasher(settings.customer_secret())
         self._thresholds = thresholds_of(settings)
         self._edges = export_edges(self._thresholds)

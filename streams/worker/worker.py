@@ -20,7 +20,8 @@ from streams.checksums import DamagedError
 from streams.config.settings import Worker
 from streams.kafka.fetch import Batch
 from streams.logs.partition_log import PartitionLog
-from streams.state.limits import event_limits
+from streams.state.limits import NO_NAMES, event_limits
+from streams.state.registry import ReservedNames
 from streams.store.contract import (
     CommandError,
     CommandKind,
@@ -59,6 +60,7 @@ class StreamWorker:
         dead_letters: DeadLetterQueue,
         consumer: ConsumerControl,
         archive: Archive | None = None,
+        reserved: ReservedNames = NO_NAMES,
     ) -> None:
         self.counters = WorkerCounters()
         self.metrics = WorkerMetrics()
@@ -75,7 +77,7 @@ class StreamWorker:
             counters=self.counters,
             metrics=self.metrics,
         )
-        self._loader = Loader(settings, store, archive, consumer)
+        self._loader = Loader(settings, store, archive, consumer, reserved)
         name = f"{os.uname().nodename}:{os.getpid()}"
         self._heartbeat = HeartbeatSender(name, self._context)
         self._partitions: dict[int, PartitionWorker] = {}

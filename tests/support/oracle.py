@@ -231,17 +231,24 @@ class Named:
 
 
 def named(count: Recount, caps: NameLimits, hashed: Callable[..., Any]) -> Named:
-    """First come, first served: a name has a place if it has come before or there is room."""
-    places: list[set[str]] = [set(), set(), set(), set(), set()]
-    tokens: set[str] = set()  # of customers
+    """First come, first served: a name has a place if it has come before or there is room.
+
+    Reserved names have a place from the begin.
+    """
+    kept = caps.reserved
+    reserved = [kept.model, kept.region, kept.channel, kept.service_tier, kept.service_tier]
+    places: list[set[str]] = [set(names) for names in reserved]
+    kept_tokens = set(map(hashed, kept.customer))
+    tokens = set(kept_tokens)  # of customers
     series: list[SeriesKey] = []
     customers: list[tuple[str, str]] = []
     overflowed: Counter[str] = Counter()
     rows = []
     for row in count.rows:
         names = []
+        most = (caps.model, caps.region, caps.channel, caps.service_tier)
         for dimension, name, cap, place in zip(
-            caps._fields, row.series[:4], caps, places, strict=False
+            caps._fields, row.series[:4], most, places, strict=False
         ):
             if name in place or name == OTHER or len(place) < cap:
                 names.append(name)
@@ -255,7 +262,8 @@ def named(count: Recount, caps: NameLimits, hashed: Callable[..., Any]) -> Named
             requested = OTHER
             overflowed["service_tier"] += names[3] == row.series[3]
         key: SeriesKey = (names[0], names[1], names[2], names[3], requested, length)
-        rest: SeriesKey = (OTHER, OTHER, OTHER, OTHER, OTHER, length)
+        left = [name if name in one else OTHER for name, one in zip(key, reserved, strict=False)]
+        rest: SeriesKey = (left[0], left[1], left[2], left[3], left[4], length)
         if key not in [*series, rest] and len(series) >= caps.series:
             key = rest
             overflowed["series"] += 1
@@ -268,8 +276,10 @@ def named(count: Recount, caps: NameLimits, hashed: Callable[..., Any]) -> Named
             token = OTHER
             overflowed["customer"] += 1
         tokens.update({token} - {OTHER})
-        customer = (token, row.customer[1] if row.customer[1] in places[0] else OTHER)
+        seen = {one[0] for one in series}
+        customer = (token, row.customer[1] if row.customer[1] in seen else OTHER)
         full = len(customers) >= caps.customer_models
+        full &= not (token in kept_tokens and customer[1] in kept.model)
         if customer not in customers and full and customer[1] != OTHER:
             customer = (token, OTHER)
             overflowed["customer_model"] += 1

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.state.registry import OTHER, NameLimits, Registry, customer_hasher
+from streams.state.registry import (
+    OTHER,
+    SERIES_DIMENSIONS,
+    NameLimits,
+    Registry,
+    ReservedNames,
+    SeriesKey,
+    customer_hasher,
+)
 from tests.support.oracle import judge, named, recount
 from tests.support.shelf import (
     CUTS,
@@ -33,6 +41,11 @@ SMALL = st.builds(
     series=st.integers(1, 5),
     customers=st.integers(1, 4),
     customer_models=st.integers(1, 6),
+    reserved=st.builds(
+        ReservedNames,
+        *(st.frozensets(st.sampled_from(names), max_size=2) for names in ("ab", "x", "u", "su")),
+        customer=st.frozensets(st.sampled_from(["ann", "dan", "eve"]), max_size=2),
+    ),
 )
 ONE_OF_EACH = NameLimits(1, 1, 1, 1, series=1, customers=1)
 STRANGE = {"model": "b", "region": "r", "channel": "c", "service_tier": "t"}
@@ -73,10 +86,38 @@ def test_names_get_the_same_numbers_and_folds_however_the_log_was_cut(
     shelf = shelf_after(log, cuts, caps)
     assert shelf.names() == (must.series, must.customers)
     assert shelf.meta.overflowed == dict(must.overflowed)
-    for name, place in zip(caps._fields, zip(*must.series, strict=True), strict=False):
-        assert len(set(place) - {OTHER}) <= getattr(caps, name)
-    assert len(must.series) <= caps.series + 1
-    assert len({customer for customer, _ in must.customers} - {OTHER}) <= caps.customers
+    kept = caps.reserved
+    for name, place in zip(SERIES_DIMENSIONS, zip(*must.series, strict=True), strict=False):
+        assert len(set(place) - {OTHER}) <= max(getattr(caps, name), len(getattr(kept, name)))
+    rest = [names for names in must.series if not names_reserved(names, kept)]
+    assert len(rest) <= caps.series + 1
+    most = max(caps.customers, len(kept.customer))
+    assert len({customer for customer, _ in must.customers} - {OTHER}) <= most
+
+
+def names_reserved(series: SeriesKey, kept: ReservedNames) -> bool:
+    """Return whether a series has a reserved name."""
+    named = zip(series, (*kept[:4], kept.service_tier), strict=False)
+    return any(name in names for name, names in named)
+
+
+KEPT = ReservedNames(model=frozenset("z"), customer=frozenset({"zoe"}))
+
+
+def test_a_reserved_name_has_a_row_however_late_it_comes() -> None:
+    caps = NameLimits(2, 9, 9, 9, series=2, customers=2, customer_models=2, reserved=KEPT)
+    log = [plain(NOON, model=name, customer_id=f"of {name}") for name in "abcdab"]
+    log += [plain(NOON, model="z", region=region, customer_id="zoe") for region in "rst"]
+    shelf = shelf_after(log, caps=caps)
+    counts = shelf.readable(list(shelf.index))
+    requests: Counter[str] = Counter()
+    for key, row in counts["series"].items():
+        requests[key[0]] += row["success"]
+    assert requests == {"a": 2, OTHER: 4, "z": 3}
+    customers = {key: row["success"] for key, row in counts["customers"].items()}
+    assert customers[HASHED("zoe"), "z"] == 3
+    # One place of two is for the customer that comes last.
+    assert {customer for customer, _ in customers} == {HASHED("of a"), OTHER, HASHED("zoe")}
 
 
 def test_events_beyond_a_limit_are_counted_as_other_and_as_folded() -> None:
