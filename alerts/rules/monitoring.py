@@ -219,6 +219,21 @@ def _alerting() -> Iterator[Alert]:
         60,
         cause="sending",
     )
+    yield page(
+        "TokenpulseAlertingFails",
+        # Nothing is dropped then, as there is no queue to drop it from.
+        "max by (instance) (prometheus_notifications_alertmanagers_discovered) < 1"
+        # A Prometheus of others that evaluates none of these rules needs no Alertmanager.
+        f"\nand on (instance) prometheus_rule_group_interval_seconds{{{_OURS}}}",
+        "Prometheus {{ $labels.instance }} has no Alertmanager",
+        "It evaluates these rules and knows no Alertmanager to send alerts to, as its "
+        "configuration names none or service discovery finds none. Only another Prometheus that "
+        "scrapes it can send this page; without one the dead-man receiver raises the alarm.",
+        "{{ $value }} found",
+        "at least 1",
+        60,
+        cause="no_alertmanager",
+    )
     yield ticket(
         "TokenpulseAlertingFails",
         f"max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{_OURS}}})"

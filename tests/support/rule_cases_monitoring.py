@@ -126,6 +126,8 @@ def alerting_fails(rule: Labels) -> list[Case]:
             ),
             Case("missing data", False, {}),
         ]
+    if rule["cause"] == "no_alertmanager":
+        return no_alertmanager(named(interval, instance="one:9090", **ours), theirs)
     if rule["cause"] == "configuration":
         loaded = {"prometheus_config_last_reload_successful": held(1)}
         return [
@@ -155,6 +157,23 @@ def alerting_fails(rule: Labels) -> list[Case]:
     if rule["cause"] == "evaluation":
         cases.append(Case("rules of others", False, {named(counter, **theirs): RISES}))
     return cases
+
+
+def no_alertmanager(our_rules: str, theirs: Labels) -> list[Case]:
+    def found(value: str, instance: str = "one:9090") -> dict[str, str]:
+        metric = "prometheus_notifications_alertmanagers_discovered"
+        return {our_rules: held(5), named(metric, instance=instance): value}
+
+    their_rules = named("prometheus_rule_group_interval_seconds", instance="two:9090", **theirs)
+    return [
+        Case("none", True, found(held(0))),
+        Case("none since the start of the last ten minutes", True, found(then(2, 0))),
+        Case("one", False, found(held(1))),
+        Case("one of two Prometheus", True, found(held(1), "two:9090") | found(held(0))),
+        Case("one without our rules", False, found(held(0), "two:9090") | {their_rules: held(5)}),
+        Case("recovering", False, found(then(0, 1))),
+        Case("missing data", False, {our_rules: held(5)}),
+    ]
 
 
 def delivery(is_page: bool) -> list[Case]:

@@ -19,6 +19,7 @@ from streams.intake.metrics import ANSWERS_TOTAL, EVENTS_TOTAL, UNDELIVERED_TOTA
 PARTITIONS = 8
 ALL = tuple(range(PARTITIONS))
 JOB = "tokenpulse-exporter"
+SECOND_PROMETHEUS = "prometheus-2:9090"  # the first one scrapes it
 _INTAKE = {"job": "tokenpulse-intake"}
 _GATEWAY = {**_INTAKE, "source": "gateway"}
 _RATE = 20.0  # requests counted per second
@@ -40,6 +41,14 @@ _FROZEN = {
     "stuck_exporter": _BEATS,
     "broker": (catalogue.PARTITION_BROKER.name, catalogue.PARTITION_CHECKPOINT.name),
     "halted": (catalogue.PARTITION_CHECKPOINT.name,),
+}
+
+# Gauges, and their labels, that are zero while a fault lasts.
+_ZERO: dict[str, dict[str, dict[str, str]]] = {
+    "redis": {catalogue.STATE_READABLE.name: {}},
+    "no_alertmanager": {
+        "prometheus_notifications_alertmanagers_discovered": {"instance": SECOND_PROMETHEUS}
+    },
 }
 
 
@@ -114,6 +123,10 @@ class PipelineMetrics:
         set_sample("alertmanager_notifications_failed_total", 0.0, integration="pagerduty")
         set_sample("prometheus_notifications_dropped_total", 0.0, instance="prometheus:9090")
         set_sample("alertmanager_config_last_reload_successful", 1.0)
+        for instance in ("prometheus:9090", SECOND_PROMETHEUS):
+            set_sample("prometheus_notifications_alertmanagers_discovered", 1.0, instance=instance)
+            ours = {"instance": instance, "rule_group": "r;tokenpulse-state"}
+            set_sample("prometheus_rule_group_interval_seconds", 5.0, **ours)
         set_sample(catalogue.STATE_READABLE.name, 1.0)
         set_sample(catalogue.EXPORTER_REFRESHED.name, now_s - 1)
         set_sample(catalogue.ARCHIVE_INTERVAL.name, _ARCHIVED_EVERY_S)
@@ -220,9 +233,9 @@ class PipelineMetrics:
         age_s, frozen = now_s - begin_s, _FROZEN.get(fault.kind, ())
         if fault.kind in ("redis", "stuck_exporter"):
             set_sample(catalogue.EXPORTER_REFRESHED.name, begin_s)
+        for metric, labels in _ZERO.get(fault.kind, {}).items():
+            set_sample(metric, 0.0, **labels)
         match fault.kind:
-            case "redis":
-                set_sample(catalogue.STATE_READABLE.name, 0.0)
             case "halted":
                 for number in fault.partitions:
                     labels = {"partition": str(number), "reason": fault.reason}

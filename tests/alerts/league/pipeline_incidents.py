@@ -135,6 +135,7 @@ def pipeline_incidents() -> Iterator[LeagueIncident]:
         ("rules_fail", "evaluation", "rules of Prometheus fail"),
         ("delivery_fails", "delivery", "PagerDuty rejects the messages"),
         ("sending_fails", "sending", "Prometheus does not reach one of two Alertmanagers"),
+        ("no_alertmanager", "no_alertmanager", "one of two Prometheus finds no Alertmanager"),
     ):
         yield LeagueIncident(
             text,
