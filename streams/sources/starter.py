@@ -23,7 +23,8 @@ _NAMES = {
     "channel": "provider|providername|channel|backend",
     "customer_id": "customerid|customer|tenant|tenantid|team|teamid|orgid|userid|user|apikey",
     "stream": "stream|streaming|isstream|streamed",
-    "ttft_ms": "ttft|timetofirsttoken|firsttokenlatency|timetofirstchunk|firstbyte|ttfb",
+    "ttft_ms": "ttft|timetofirsttoken|firsttoken|firsttokenlatency|firsttokentime|timetofirstchunk"
+    "|firstbyte|ttfb",
     "duration_ms": "duration|latency|e2elatency|responsetime|elapsed|totaltime|requesttime|took",
     "input_tokens": "inputtokens|prompttokens|tokensin|promptlen|inputlen|prompt|contexttokens",
     "cached_input_tokens": "cachedinputtokens|cachedtokens|cachereadinputtokens|cachehittokens",
@@ -40,6 +41,7 @@ _UNITS = {
     **dict.fromkeys(("ns", "nanos", "nanoseconds"), " / 1000000"),
 }
 _CAMEL_UNIT = re.compile(r"(?<=[a-z])(Ms|Us|Ns|Sec|Seconds|Millis)$")
+_LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?")  # without a zone
 _FAILURE = ("status_code", "error")  # the fields that decide the outcome without `outcome`
 _RECORDS, _DEPTH, _UNUSED_MAX = 50, 4, 30
 # Texts that exports write in place of a value; lower case.
@@ -83,6 +85,11 @@ class _Column:
         return any(
             text and _number(text) is None and text.lower() not in _NO_VALUE for text in self.values
         )
+
+    @property
+    def is_local_time(self) -> bool:
+        """True if a value is a date and time without a zone."""
+        return any(_LOCAL_TIME.fullmatch(text) for text in self.values)
 
     @property
     def factor(self) -> str:
@@ -137,6 +144,10 @@ def starter(sample: Sequence[Record]) -> str:
     unused = [column.member for column in columns if column not in used][:_UNUSED_MAX]
     times = [column for field, column in chosen.items() if field.endswith("_ms")]
     absent = []
+    if (at := end or start) and at.is_local_time:
+        absent.append(
+            f"times without a zone are read as UTC; for another one: {at.member} || '+01:00'"
+        )
     if not (end or start):
         absent.append("no column has a time: select it as ended_at")
     if not any(name in chosen for name in ("outcome", *_FAILURE)):
@@ -168,10 +179,13 @@ def _expressions(
     """Return the expression of each field."""
     at = end or start
     # In the order in which a person checks them: time and model first.
-    selected = {"ended_at": f"epoch_ms_of({at.text})" if at else "NULL"}
-    # Only the start is known: the end lies a duration later.
-    if end is None and start and "duration_ms" in chosen:
-        selected["ended_at"] += f" + {chosen['duration_ms'].milliseconds}"
+    selected = {"ended_at": "NULL"}
+    if at:
+        ended_at = f"epoch_ms_of({at.text})"
+        # Only the start is known: the end lies a duration later.
+        if end is None and "duration_ms" in chosen:
+            ended_at += f" + {chosen['duration_ms'].milliseconds}"
+        selected["ended_at"] = _or_report(ended_at, at, "write RFC 3339, or a number since 1970")
     selected["model"] = "'unknown'"
     for field, column in chosen.items():
         if field not in _FAILURE:
@@ -190,10 +204,15 @@ def _outcome(status: _Column | None, error: _Column | None) -> str:
         return "'success'" if error is None else f"coalesce(error_outcome({error.text}), 'success')"
     outcome = f"outcome_of({status.text}, {error.text if error else 'NULL'})"
     if not status.has_words:
-        return outcome
+        return _or_report(outcome, status, "write an HTTP status")
     words = ", ".join(f"'{word}'" for word in _SUCCESS)
     success = f"CASE WHEN lower({status.text}) IN ({words}) THEN 'success' END"
     return f"coalesce({outcome}, {success}, error_outcome({status.text}))"
+
+
+def _or_report(value: str, column: _Column, fix: str) -> str:
+    """Return the SQL of a value; what the column has instead is reported with the fix."""
+    return f"coalesce(to_json({value}), unusable({column.text}, '{fix}'))"
 
 
 def _columns(sample: Sequence[Record]) -> list[_Column]:

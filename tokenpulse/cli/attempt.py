@@ -12,9 +12,17 @@ import click
 from exporters.formatting import latency
 from streams.intake.otlp.decode import FORMATS
 from streams.sources.events import EVENTS
-from streams.sources.guess import ROWS, Guess, contract_events, guesses, read_sample
+from streams.sources.guess import (
+    ROWS,
+    Guess,
+    contract_events,
+    guesses,
+    read_sample,
+    read_with,
+)
 from streams.sources.reading import load_mapping
 from streams.sources.rows import Row
+from streams.sources.sql_mapping import SqlMapping
 from streams.sources.starter import starter
 from tokenpulse import span_sample
 from tokenpulse.report_tables import table
@@ -42,8 +50,11 @@ def try_(file: Path, mapping: str | None) -> None:
             click.echo(f"tokenpulse: {file}: {problem}", err=True)
             sys.exit(1)
         click.echo(f"{file}: no shipped mapping fits. A mapping to begin with:\n", err=True)
-        click.echo(starter(records), nl=False)
-        click.echo("\nSave it as my.sql and try it with --mapping my.sql", err=True)
+        draft = starter(records)
+        click.echo(draft, nl=False)
+        rows = read_with(SqlMapping(draft, "draft"), [*records], file)
+        click.echo(f"\n{_counts(rows)}", err=True)
+        click.echo("Save it as my.sql and try it with --mapping my.sql", err=True)
         sys.exit(1)
     for line in _lines(file, guess, others):
         click.echo(line)
@@ -68,10 +79,7 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
     yield f"source   {guess.name}: {guess.about}" + (
         f"; also {', '.join(others)}" if others else ""
     )
-    yield (
-        f"rows     {len(guess.rows)} events, {guess.skipped} left out, "
-        f"{len(guess.failures)} could not be mapped (of the first {ROWS})"
-    )
+    yield _counts(guess)
     yield from (f"  {reason}" for reason in guess.reasons[:_SHOWN])
     for failure in guess.failures[:_SHOWN]:
         yield f"  line {failure.line}: {failure.problem}"
@@ -89,6 +97,13 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
         yield from table([_HEAD, *map(_cells, guess.rows[:_SHOWN])])
     yield ""
     yield from _uses(file, guess)
+
+
+def _counts(guess: Guess) -> str:
+    return (
+        f"rows     {len(guess.rows)} events, {guess.skipped} left out, "
+        f"{len(guess.failures)} could not be mapped (of the first {ROWS})"
+    )
 
 
 def _uses(file: Path, guess: Guess) -> Iterator[str]:

@@ -50,6 +50,29 @@ def test_an_unknown_file_gets_a_draft_that_can_be_tried(tmp_path: Path) -> None:
     assert "1.5 s" in again.stdout
 
 
+def test_a_draft_uses_the_time_to_the_first_token_and_names_what_it_assumes(
+    tmp_path: Path,
+) -> None:
+    log, draft = tmp_path / "own.csv", tmp_path / "my.sql"
+    head = "time,model,status,first_token_ms\n"
+    log.write_text(head + "2026-11-29 09:00:00,m,200,120\n" * 3)
+    done = run("try", log)
+    assert "-- times without a zone are read as UTC; " in done.stdout
+    assert "-- not used" not in done.stdout
+    assert "3 events, 0 left out, 0 could not be mapped" in done.stderr
+    draft.write_text(done.stdout)
+    log.write_text(head + "2026-11-29 09:00:00,m,200,120\nyesterday,m,200,1\n2026-11-29,m,abc,1\n")
+    again = run("try", log, "--mapping", draft)
+    assert "2026-11-29T09:00:00Z  m      success  120 ms" in again.stdout
+    assert "line 3: ended_at: found 'yesterday'; write RFC 3339, or a number" in again.stdout
+    assert "line 4: outcome: found 'abc'; write an HTTP status" in again.stdout
+    # The fix of the comment.
+    moved = done.stdout.replace("epoch_ms_of(r->>'time')", "epoch_ms_of(r->>'time' || '+01:00')")
+    assert moved != done.stdout
+    draft.write_text(moved)
+    assert "2026-11-29T08:00:00Z  m" in run("try", log, "--mapping", draft).stdout
+
+
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert_one_line(run("try", tmp_path / "none"), "No such file")
 
