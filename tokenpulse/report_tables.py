@@ -1,10 +1,11 @@
 """Tables of a report for the terminal: a line for each step, group, or group in a step."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from exporters.daily.day.facts import BoardTargets
 from exporters.formatting import UNKNOWN, count, known_tokens, latency, percent
+from exporters.windows.incremental import CUSTOMER
 
 _MEASURES = ("requests", "tokens", "cache hit", "available", "ttft p95", "tpot p95", "duration p95")
 
@@ -17,10 +18,15 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-def report_table(report: Mapping[str, Any], targets: BoardTargets, by_step: bool) -> Iterator[str]:
+def report_table(
+    report: Mapping[str, Any],
+    targets: BoardTargets,
+    by_step: bool,
+    name_of: Callable[[str], str] = str,
+) -> Iterator[str]:
     """Yield the lines of the table of a report: by its groups, and by its steps if asked.
 
-    No line if there is neither.
+    No line if there is neither. `name_of`: token of a customer -> its name.
     """
     groups = report.get("groups")
     if groups is None and not by_step:
@@ -28,7 +34,8 @@ def report_table(report: Mapping[str, Any], targets: BoardTargets, by_step: bool
     dimensions = tuple(groups[0]["key"]) if groups else ()
     head = (*(("start",) if by_step else ()), *dimensions, *_MEASURES)
     rows = [
-        (*names, *_cells(measures, targets)) for names, measures in _rows(report, groups, by_step)
+        (*names, *_cells(measures, targets))
+        for names, measures in _rows(report, groups, by_step, name_of)
     ]
     if rows:
         yield from table([head, *rows])
@@ -37,7 +44,10 @@ def report_table(report: Mapping[str, Any], targets: BoardTargets, by_step: bool
 
 
 def _rows(
-    report: Mapping[str, Any], groups: Iterable[Mapping[str, Any]] | None, by_step: bool
+    report: Mapping[str, Any],
+    groups: Iterable[Mapping[str, Any]] | None,
+    by_step: bool,
+    name_of: Callable[[str], str],
 ) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """Yield the names and the measures of each row, steps in order and largest groups first."""
     if groups is None:
@@ -45,15 +55,22 @@ def _rows(
             yield (step["start"],), step["measures"]
         return
     by_size = sorted(groups, key=lambda group: -group["total"]["requests"])
+    keys = [
+        tuple(
+            name_of(name) if dimension == CUSTOMER else name
+            for dimension, name in group["key"].items()
+        )
+        for group in by_size
+    ]
     if not by_step:
-        for group in by_size:
-            yield tuple(group["key"].values()), group["total"]
+        for key, group in zip(keys, by_size, strict=True):
+            yield key, group["total"]
         return
     of_group = [{step["start"]: step["measures"] for step in group["steps"]} for group in by_size]
     for step in report["steps"]:
-        for group, measures in zip(by_size, of_group, strict=True):
+        for key, measures in zip(keys, of_group, strict=True):
             if step["start"] in measures:  # the group has requests in this step
-                yield (step["start"], *group["key"].values()), measures[step["start"]]
+                yield (step["start"], *key), measures[step["start"]]
 
 
 def _cells(measures: Mapping[str, Any], targets: BoardTargets) -> tuple[str, ...]:

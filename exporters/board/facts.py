@@ -273,3 +273,5 @@ class LiveState:
     made_at: float  # monotonic; differs after every refresh
     runbooks_url: str | None = None  # address of docs/runbooks
     nothing_counted: bool = False  # there are no facts because no worker has counted an event yet
+    # Nothing was counted or read yet, and the exporter began only some seconds ago.
+    starting: bool = False

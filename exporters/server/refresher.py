@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 # A first reading of a month takes seconds, and a silent Redis is given up after some more: a loop
 # that has not turned for this long never will.
 TURN_DEADLINE_S = 120.0
+# Within this time after the start it is no news that nothing was counted: the workers start, too.
+_STARTING_S = 60.0
 GZIP_LEVEL = 1  # six times smaller already; higher levels cost more than loopback gains
 
 
@@ -85,7 +87,7 @@ class Refresher:
         self._failures = 0
         self._is_limited = False  # whether the last page was too long
         self._refreshed_at_s: float | None = None  # wall clock
-        self._turned_at = time.monotonic()
+        self._turned_at = self._began = time.monotonic()
         self.thread = LoopThread("refresh", self._run)
         self._export = self._without_numbers("no reading of the state has finished yet")
 
@@ -105,13 +107,17 @@ class Refresher:
     def live(self) -> LiveState:
         """Return the facts for the live board."""
         export = self.export()
+        # A state without partitions is the only problem of one that can be read.
+        nothing_counted = export.readable and export.problem is not None
+        is_first = self._refreshed_at_s is None and not self._failures
+        is_young = time.monotonic() - self._began < _STARTING_S
         return LiveState(
             export.live,
             export.problem,
             export.made_at,
             self._settings.exporter.runbooks_url,
-            # A state without partitions is the only problem of one that can be read.
-            nothing_counted=export.readable and export.problem is not None,
+            nothing_counted=nothing_counted,
+            starting=(nothing_counted or is_first) and is_young,
         )
 
     def current(self) -> CurrentWindow | None:

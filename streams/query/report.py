@@ -215,6 +215,11 @@ def choose_range(
     # Older slices have expired.
     from_s = max(from_s, watermark_s - HORIZON_S)
     if from_s >= to_s:
+        if question.to_s is None and as_of_s == newest_s(views, watermark_s, now_s):
+            raise RequestError(
+                f"no data to report from {rfc3339(from_s)} on: the newest event that is counted is "
+                f"of {rfc3339(as_of_s)}"
+            )
         raise RequestError(
             f"no data to report between {rfc3339(from_s)} and {rfc3339(to_s)}: --from must lie "
             "before --to, and both before --as-of"

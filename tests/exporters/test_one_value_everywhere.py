@@ -275,8 +275,8 @@ def read_sla(numbers: Numbers) -> dict[str, str]:
     text = "\n".join(lines([sla_entry(numbers)]))
     return {
         "attained": found(r": (.+?) of 99\.9 %", text),
-        "budget": found(r"error budget: (.+?); burn", text),
-        "burn": found(r"burn 5m (.+)", text),
+        "budget": found(r"error budget: (.+)", text),
+        "burn": found(r"burn rate: 5m (.+)", text),
         "credit": found(r"credit (.+?) now", text),
     }
 

@@ -73,3 +73,13 @@ def test_tokens_that_no_request_has_are_unknown_and_not_0() -> None:
     group = {"key": {"model": "a"}, "total": without, "steps": []}
     lines = list(report_table(REPORT | {"groups": [group]}, TARGETS, by_step=False))
     assert first_columns(lines, 3)[1] == ["a", "2", "unknown"]
+
+
+def test_customers_have_the_names_of_the_directory_and_others_their_token() -> None:
+    groups = [
+        {"key": {"customer": token}, "total": measures(number), "steps": []}
+        for token, number in (("t1", 2), ("t2", 5))
+    ]
+    names = {"t1": "Acme", "t2": "t2"}
+    lines = list(report_table(REPORT | {"groups": groups}, TARGETS, False, names.__getitem__))
+    assert first_columns(lines, 2) == [["customer", "requests"], ["t2", "5"], ["Acme", "2"]]

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from exporters.daily.day.facts import BoardTargets
 from exporters.daily.day.metrics import board_targets
 from exporters.formatting import UNKNOWN, count, counted, known_for, known_tokens, latency, percent
+from exporters.reference.customers import Customers, load_directory
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings
@@ -105,7 +106,8 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     else:
         targets = report_targets(settings)
         print_measures(measures, targets)
-        print_table(measures, targets, is_step_given(ctx))
+        names = Customers(load_directory(settings))
+        print_table(measures, targets, is_step_given(ctx), names.name_of)
 
 
 def is_step_given(ctx: click.Context) -> bool:
@@ -113,9 +115,14 @@ def is_step_given(ctx: click.Context) -> bool:
     return ctx.get_parameter_source("step_s") is not ParameterSource.DEFAULT
 
 
-def print_table(report: dict[str, Any], targets: BoardTargets, by_step: bool) -> None:
+def print_table(
+    report: dict[str, Any],
+    targets: BoardTargets,
+    by_step: bool,
+    name_of: Callable[[str], str] = str,
+) -> None:
     """Print the table of a report below its total, if it has groups or `--step` was given."""
-    for at, line in enumerate(report_table(report, targets, by_step)):
+    for at, line in enumerate(report_table(report, targets, by_step, name_of)):
         click.echo(line if at else f"\n{line}")
 
 

@@ -125,7 +125,10 @@ def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def sla(ctx: click.Context, as_json: bool) -> None:
-    """Show the status of every objective, credits and adjustments."""
+    """Show every objective with an error budget: its status, credits and adjustments.
+
+    Objectives with thresholds, such as a P95, have no budget; the live board shows them.
+    """
     settings = load_client_settings(ctx.obj)
     policies = load_policies(settings.exporter.policies)
     customers = Customers(load_directory(settings))
@@ -176,9 +179,12 @@ def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if "error_budget_left_ratio" in entry:
             left = budget_left(Fraction(entry["error_budget_left_ratio"]))
             rates = [f"{window} {burn_rate(rate)}" for window, rate in entry["burn_rate"].items()]
-            yield f"  error budget: {left}; burn {', '.join(rates)}"
-        if "budget_exhausted_at" in entry:
-            yield f"  budget used up at {entry['budget_exhausted_at']}, as the last day went"
+            yield f"  error budget: {left}"
+            if rates:
+                yield f"  burn rate: {', '.join(rates)}"
+        # Of a budget that is spent already, when is not known: the report has the present there.
+        if "budget_exhausted_at" in entry and Fraction(entry["error_budget_left_ratio"]) > 0:
+            yield f"  budget used up at {entry['budget_exhausted_at']}, at the pace of the last day"
         if due := entry.get("credit", {}).get("due"):
             ahead = entry["credit"].get("projected", due)
             yield f"  credit {_amount(due)} now, {_amount(ahead)} projected"

@@ -268,19 +268,14 @@ def _no_news_words(
 
 def _calm_words(reading: BoardInput, workers: int) -> str:
     newest_s = _newest_event_s(reading)
-    waiting = sum(reading.lags.values())
     workers_text = fmt.counted(workers, "worker")
-    lag_text = "no record waits"
-    if waiting:
-        lag_text = f"{fmt.counted(waiting, 'record')} wait{'s' if waiting == 1 else ''}"
     if newest_s is None:
         return f"Up to date: no request was counted yet; {workers_text}."
     age_s = max(0.0, reading.now_s - newest_s)
-    if age_s > QUIET_AFTER_S and not waiting:
+    if age_s > QUIET_AFTER_S and not sum(reading.lags.values()):
         return f"Up to date: no request has arrived for {fmt.span(age_s)}; {workers_text}."
-    return (
-        f"Up to date: the newest request ended {fmt.span(age_s)} ago; {workers_text}, {lag_text}."
-    )
+    # How old, how many workers and records: the list beside it has the numbers.
+    return "Up to date."
 
 
 def _unseen_words(reading: BoardInput) -> str:

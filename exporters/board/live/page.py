@@ -89,6 +89,7 @@ def fragments(state: LiveState) -> dict[str, str]:
     shown: dict[str, object] = {
         "facts": facts,
         "problem": state.problem,
+        "starting": state.starting,
         "phase": data_phase(state),
         "aged": False,
         "base": "",
@@ -237,7 +238,7 @@ def data_phase(state: LiveState) -> Phase:
     """Return the phase of the data, which has its own colour; "" for current, complete data."""
     facts = state.facts
     if facts is None:
-        return "empty" if state.nothing_counted else ""
+        return "empty" if state.nothing_counted or state.starting else ""
     fresh = facts.freshness
     if fresh.catching_up:
         return "catching"

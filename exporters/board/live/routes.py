@@ -163,7 +163,8 @@ class Board:
 
 
 def _differs(state: LiveState, last: LiveState) -> bool:
-    return state.facts is not last.facts or state.problem != last.problem
+    without_facts = (state.problem, state.starting) != (last.problem, last.starting)
+    return state.facts is not last.facts or without_facts
 
 
 def board_routes(

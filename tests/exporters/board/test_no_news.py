@@ -51,7 +51,7 @@ def test_after_a_few_seconds_without_news_nothing_is_called_up_to_date(
         fresh = facts.freshness
         if after_s <= 5:
             assert (fresh.state, fresh.no_news, fresh.lag_records) == ("ok", False, 7)
-            assert fresh.words.startswith("Up to date: ")
+            assert fresh.words == "Up to date."
         elif after_s < alerted_s:
             begin = {"worker": "No news from any worker", "broker": "No answer from Kafka"}[fault]
             assert fresh.words.startswith(f"{begin} for {after_s} s: ")

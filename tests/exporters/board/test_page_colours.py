@@ -92,6 +92,12 @@ def test_the_banner_has_the_colour_of_what_the_data_is_like() -> None:
     assert phases(replace(WELL, requests=0, state="unknown")) == [["empty"], ["empty"]]
     assert phases(None, nothing_counted=True) == [["empty"]]
     assert phases(None) == [[]]
+    starting = LiveState(None, "no state of group 'a'", 1.0, nothing_counted=True, starting=True)
+    parts = fragments(starting)
+    assert ">Starting</span>" in parts["status"]
+    # What is usual in the first seconds is no error.
+    assert "no state of group" not in parts["status"] + parts["incidents"]
+    assert 'data-severity="page"' not in parts["incidents"]
 
 
 def test_no_colour_stands_outside_the_variables() -> None:

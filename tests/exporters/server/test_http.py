@@ -72,13 +72,17 @@ def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_po
 
 
 def test_the_board_has_facts_while_there_is_a_state_and_else_the_reason(
-    own_redis: OwnRedis, refreshing: Callable[..., Any]
+    own_redis: OwnRedis, refreshing: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = quick(own_redis.url)
     refresher = refreshing(settings)
     assert (refresher.live().facts, refresher.live().problem) == (None, problem(refresher))
     assert not refresher.live().nothing_counted  # nothing was read yet
+    assert refresher.live().starting
     wait_until(lambda: refresher.live().nothing_counted, "an empty Redis")
+    assert refresher.live().starting
+    monkeypatch.setattr("exporters.server.refresher._STARTING_S", 0.0)
+    assert not refresher.live().starting
     assert "no worker has counted" in (refresher.live().problem or "")
     write_now(settings)
     wait_until(lambda: refresher.live().facts is not None, "facts")

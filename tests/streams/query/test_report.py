@@ -172,6 +172,11 @@ def test_a_question_that_makes_no_sense_is_told_how_to_mend_it(
 
 def test_an_empty_range_is_told_how_to_mend_it() -> None:
     view = view_of(shelf_after([plain(NOON)]))
-    for question in (Question(from_s=NOON + 600), Question(from_s=NOON - 5, to_s=NOON - 5)):
+    with pytest.raises(RequestError, match=r"the newest event that is counted is of 20.*:00:0\dZ"):
+        choose_range(Question(from_s=NOON + 600), [view], NOON)
+    for question in (
+        Question(from_s=NOON + 600, to_s=NOON + 700),
+        Question(from_s=NOON - 5, to_s=NOON - 5),
+    ):
         with pytest.raises(RequestError, match="--from must lie before --to"):
             choose_range(question, [view], NOON)
