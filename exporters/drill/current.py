@@ -9,9 +9,19 @@ from dataclasses import dataclass, field
 from exporters.board.breakdown import FleetTargets, breakdown_row
 from exporters.board.facts import BreakdownRow
 from exporters.place_links import DIMENSION_OF
-from exporters.windows.incremental import Sums
+from exporters.windows.incremental import CUSTOMER, Sums
 from exporters.windows.measured import Measured, measure
 from streams.state.measures import GroupKey
+
+CUSTOMERS_MAX = 500  # on the page that lists them
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerList:
+    """The customers of a window."""
+
+    count: int
+    rows: tuple[BreakdownRow, ...]  # of the largest; by token
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,16 @@ class CurrentWindow:
         """Return a place as the live board lists it; None without requests in the window."""
         measured = self._groups(DIMENSION_OF[kind]).get(name)
         return None if measured is None else breakdown_row(name, measured, self.fleet, self.targets)
+
+    def customers(self) -> CustomerList:
+        """Return the customers with requests in the window, those with most of them first."""
+        measured = {name: one for name, one in self._groups(CUSTOMER).items() if one.requests}
+        largest = sorted(measured, key=lambda name: (-measured[name].requests, name))
+        rows = tuple(
+            breakdown_row(name, measured[name], self.fleet, self.targets)
+            for name in largest[:CUSTOMERS_MAX]
+        )
+        return CustomerList(len(measured), rows)
 
     def _groups(self, dimension: str) -> dict[str, Measured]:
         if dimension not in self._measured:

@@ -32,6 +32,7 @@ from exporters.board.incidents.notifications import (
 from exporters.board.live.banner import with_incident_states
 from exporters.board.live.page import TEMPLATE_GLOBALS, KeyedIncident, with_keys
 from exporters.drill.affected import Parts
+from exporters.drill.current import CustomerList
 from exporters.drill.heatmap import heatmaps
 from exporters.drill.place import Chart, Place, PlaceHistory, Step
 from exporters.drill.ranges import DEFAULT_RANGE, RANGES
@@ -203,6 +204,21 @@ def place_page(view: PlaceView, range_name: str, base: str) -> str:
         runbooks_url=_runbooks_url(view.live),
         assets=_addresses(base),
         address=base + place_address(view.place.kind, view.place.name),
+    )
+
+
+def customers_page(
+    found: CustomerList | None, live: LiveState, name_of: Callable[[str], str]
+) -> str:
+    """Return the page that lists the customers of the board's window; it is at `/customers`."""
+    return _ENVIRONMENT.get_template("customers.html").render(
+        list=found or CustomerList(0, ()),
+        facts=live.facts,
+        problem=live.problem,
+        customer_name=lambda token: OTHERS if token == OTHER else name_of(token),
+        aged=False,
+        base="",
+        assets=_addresses(""),
     )
 
 

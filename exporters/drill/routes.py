@@ -17,6 +17,7 @@ from exporters.drill.history import HistoryCache
 from exporters.drill.page import (
     IncidentView,
     PlaceView,
+    customers_page,
     incident_page,
     near_names,
     place_page,
@@ -83,6 +84,9 @@ def drill_routes(source: DrillSource) -> list[web.RouteDef]:
         # Some milliseconds of work, in which this loop answers other requests.
         return await asyncio.to_thread(_answer, source, place, chart_range, base)
 
+    async def customers(request: web.Request) -> web.Response:
+        return await asyncio.to_thread(_customers, source)
+
     async def incident(request: web.Request) -> web.Response:
         return await asyncio.to_thread(_incident, source, request.match_info["id"])
 
@@ -102,6 +106,7 @@ def drill_routes(source: DrillSource) -> list[web.RouteDef]:
     return [
         web.get(f"/{{kind:{kinds}}}/{{name}}", show),
         web.get(f"/{{kind:{kinds}}}", show),
+        web.get("/customers", customers),
         web.get("/incident/{id}", incident),
         web.get("/runbooks", list_runbooks),
         web.get("/runbooks/", runbook),
@@ -142,6 +147,14 @@ def _answer(source: DrillSource, place: Place, chart_range: ChartRange, base: st
     return web.Response(
         text=place_page(view, chart_range.name, base), content_type="text/html", headers=_FRESH
     )
+
+
+def _customers(source: DrillSource) -> web.Response:
+    current = source.current()
+    page = customers_page(
+        None if current is None else current.customers(), source.live(), source.name_of
+    )
+    return web.Response(text=page, content_type="text/html", headers=_FRESH)
 
 
 def _incident(source: DrillSource, incident_id: str) -> web.Response:

@@ -102,6 +102,27 @@ def test_a_customer_has_the_name_of_the_directory_and_no_latencies(
     assert 'id="chart-ttft"' not in page.text
 
 
+def test_all_customers_of_the_window_are_listed_the_largest_first(
+    configured: Callable[..., Settings],
+) -> None:
+    sent = {"acme": 3, "globex": 5, "<b>": 1}
+    events = [
+        event(NOW_S - at, customer_id=customer, request_id=f"{customer}{at}")
+        for customer, requests in sent.items()
+        for at in range(requests)
+    ]
+    events.append(event(NOW_S - 4_000, customer_id="gone"))
+    (page,) = answers(
+        configured(), {0: events}, ["/customers"], names={token_of("acme"): "Acme & Sons"}
+    )
+    assert "3 customers with requests in the last 5 minutes" in page.text.replace("\u00a0", " ")
+    rows = re.findall(r'<tr data-name="(.+?)">.*?href="(.+?)">(.+?)</a>', page.text)
+    order = sorted(sent, key=lambda customer: -sent[customer])
+    assert [name for name, *_ in rows] == [token_of(customer) for customer in order]
+    assert [address for _, address, _ in rows] == [f"customer/{name}" for name, *_ in rows]
+    assert [shown for *_, shown in rows][1] == "Acme &amp; Sons"
+
+
 @given(st.text(min_size=1, max_size=40), st.sampled_from(sorted(DIMENSION_OF)))
 def test_no_name_becomes_markup_or_leaves_its_address(name: str, kind: str) -> None:
     row = BreakdownRow(name, 1, 1, 1.0, None, 0, None, 0, None, "ok")
