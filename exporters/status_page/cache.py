@@ -15,7 +15,8 @@ from exporters.status_page.uptime import DAYS, StatusDay, availability_steps, up
 from slo.engine.minute_count_store import MinuteCountStore
 from streams.config.settings import Settings
 from streams.errors import RequestError, one_line
-from streams.query.report import DAY_S, Question, query
+from streams.query.report import Question, query
+from streams.query.steps import DAY_S
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.store.redis import connected
 

@@ -16,6 +16,7 @@ from streams.config.latency import Latency
 from streams.errors import RequestError, Unavailable
 from streams.query.completeness import settled_until_s
 from streams.query.instants import rfc3339, rfc3339_ms
+from streams.query.steps import DAY_S, exact_step_s, step_starts
 from streams.state.coverage import Coverage
 from streams.state.measures import (
     SERIES_DIMENSIONS,
@@ -28,7 +29,7 @@ from streams.state.measures import (
 )
 from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import HORIZON_S, LEVELS, Aggregate, SliceId, rejection_counts
-from streams.state.windows import cover, kept_step_s
+from streams.state.windows import cover
 from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView, StateReader
 from streams.store.slice_cache import SliceCache
@@ -36,7 +37,6 @@ from streams.store.slice_cache import SliceCache
 STEPS_MAX = 20_000
 SLICES_PER_ROUND = 200  # whole slices stay in memory until the report is built
 DEFAULT_STEP_S = 300
-DAY_S = 86_400
 AHEAD_S = 86_400
 _USUAL_APART_TIERS = Latency().apart_tiers
 
@@ -224,40 +224,18 @@ def choose_range(
             f"no data to report between {rfc3339(from_s)} and {rfc3339(to_s)}: --from must lie "
             "before --to, and both before --as-of"
         )
-    step_s = _exact_step_s(question.step_s, from_s, watermark_s)
+    step_s = exact_step_s(question.step_s, from_s, watermark_s)
     # Years may lie between the watermark and a later event: they make the step longer.
     if to_s > watermark_s + 1:
-        while step_s < DAY_S and len(_starts(from_s, to_s, step_s)) > STEPS_MAX:
-            step_s = _exact_step_s(step_s + LEVELS[0].step_s, from_s, watermark_s)
-    starts = _starts(from_s, to_s, step_s)
+        while step_s < DAY_S and len(step_starts(from_s, to_s, step_s)) > STEPS_MAX:
+            step_s = exact_step_s(step_s + LEVELS[0].step_s, from_s, watermark_s)
+    starts = step_starts(from_s, to_s, step_s)
     if len(starts) > STEPS_MAX:
         fix = "a longer one" if step_s < DAY_S else "a later --from or an earlier --to"
         raise RequestError(f"--step: {step_s} s makes more than {STEPS_MAX} steps; give {fix}")
     settled_s = settled_until_s(views, heartbeats, now_s, step_s)
     from_s, to_s = starts.start, starts.stop
     return Range(from_s, to_s, step_s, as_of_s, min(max(from_s, settled_s), to_s))
-
-
-def _starts(from_s: int, to_s: int, step_s: int) -> range:
-    """Return the starts of the steps from before `from_s` to after `to_s`.
-
-    They are multiples of the step: only there are slices exact.
-    """
-    return range(from_s // step_s * step_s, -(-to_s // step_s) * step_s, step_s)
-
-
-def _exact_step_s(step_s: int, from_s: int, watermark_s: int) -> int:
-    """Return the shortest step from `step_s` on that divides a day and has exact slices."""
-    # Steps start at midnight UTC, so their length must divide a day.
-    while DAY_S % step_s:
-        step_s += LEVELS[0].step_s
-    # Old slices are merged into longer ones. Their length must divide the step of the answer, and
-    # a longer step starts earlier, where the slices may be longer still.
-    while step_s % (kept_s := kept_step_s(from_s // step_s * step_s, watermark_s)):
-        step_s = kept_s * -(-step_s // kept_s)
-        while DAY_S % step_s:
-            step_s += kept_s
-    return step_s
 
 
 def combine(

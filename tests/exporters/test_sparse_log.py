@@ -9,7 +9,7 @@ from pathlib import Path
 import redis
 
 from exporters.status_page.cache import StatusCache
-from streams.query.report import DAY_S
+from streams.query.steps import DAY_S
 from tests.support.checks import not_none
 from tests.support.command import run
 from tests.support.exporter_state import StateWriter, event, settings_for

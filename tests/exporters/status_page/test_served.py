@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from exporters.status_page.cache import StatusCache
 from exporters.status_page.routes import status_routes
 from streams.config.settings import Settings
-from streams.query.report import DAY_S
+from streams.query.steps import DAY_S
 from tests.support.command import assert_one_line, run
 from tests.support.exporter_state import StateWriter, event, settings_for
 from tests.support.servers import RedisServer
