@@ -66,7 +66,8 @@ def test_the_first_page_is_the_board_and_says_why_there_is_nothing_yet(unused_po
     refresher = Refresher(quick(f"redis://127.0.0.1:{unused_port}/0"), {})
     status, headers, body = asked(refresher, "/")
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert b"no reading of the state has finished yet" in body
+    assert b"Starting</span>" in body
+    assert b"No numbers yet" in body
     assert all(path in body for path in (b"metrics", b"readyz"))
     assert asked(refresher, "/nothing")[0] == 404
 
