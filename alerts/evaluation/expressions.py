@@ -165,30 +165,37 @@ class _ExpressionCompiler:
     reads_ranges: bool = False
 
     def compile(self, tree: promql.Expr) -> Node:
+        """Return the node of a tree; an equal part of another expression gives the same node."""
+        if isinstance(tree, promql.ParenExpr):
+            return self.compile(tree.expr)
+        if isinstance(tree, promql.NumberLiteral) or not _is_of_one_instant(tree):
+            return self._node(tree)
+        text = tree.prettify()
+        if text in self.shared:
+            self.selectors += self.shared[text].selectors
+        else:
+            first = len(self.selectors)
+            node = self._node(tree)
+            self.shared[text] = SharedPart(node, tuple(self.selectors[first:]))
+        return self.shared[text]
+
+    def _node(self, tree: promql.Expr) -> Node:
         match tree:
             case promql.NumberLiteral():
                 number = np.array(float(tree.val))
                 return lambda families, times_s: number
-            case promql.ParenExpr():
-                return self.compile(tree.expr)
             case promql.VectorSelector():
-                return self._share(tree, self._instant(tree))
+                return self._instant(tree)
             case promql.AggregateExpr():
-                return self._share(tree, self._aggregate(tree))
+                return self._aggregate(tree)
             case promql.Call():
-                return self._share(tree, self._call(tree))
+                return self._call(tree)
             case promql.BinaryExpr():
-                return self._share(tree, self._binary(tree))
+                return self._binary(tree)
         raise self._error(tree)
 
     def _error(self, tree: promql.Expr) -> ValueError:
         return ValueError(f"{self.text!r}: cannot evaluate {tree.prettify()} at one instant")
-
-    def _share(self, tree: promql.Expr, node: Node) -> Node:
-        """Return the node that evaluates an equal part of another expression, if there is one."""
-        if not _is_of_one_instant(tree):
-            return node
-        return self.shared.setdefault(tree.prettify(), SharedPart(node))
 
     def _selector(self, tree: promql.VectorSelector) -> Selector:
         if tree.name is None or tree.offset is not None or tree.at is not None:
@@ -206,9 +213,12 @@ class _ExpressionCompiler:
 
     def _record(self, tree: promql.VectorSelector) -> Node:
         """Compile the expression of a record: a rule after it reads the value of its instant."""
-        if tree.matchers.matchers or tree.offset is not None or tree.at is not None:
+        recorded = promql.parse(self.records[str(tree.name)])
+        is_plain = not tree.matchers.matchers and tree.offset is None and tree.at is None
+        # Parts with a record are shared, so that it must not read the clock or a range.
+        if not is_plain or not _is_of_one_instant(recorded):
             raise self._error(tree)
-        return self.compile(promql.parse(self.records[str(tree.name)]))
+        return self.compile(recorded)
 
     def _aggregate(self, tree: promql.AggregateExpr) -> Node:
         # `without` and other aggregations are in no rule; guessing their meaning would be worse.
@@ -299,8 +309,9 @@ class _ExpressionCompiler:
 class SharedPart:
     """A part of several expressions; it is evaluated once while the samples are the same object."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, selectors: tuple[Selector, ...]) -> None:
+        """`selectors`: those that the part reads."""
+        self._node, self.selectors = node, selectors
         self._last: tuple[Families, Value] | None = None
 
     def __call__(self, families: Families, times_s: Floats) -> Value:
