@@ -5,6 +5,7 @@ A shell that reads files.
 
 import os
 from collections.abc import Iterable
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -86,11 +87,18 @@ def shipped() -> dict[str, Traversable]:
     }
 
 
+@cache
+def _shipped_policy(name: str) -> Policy | None:
+    """Return the policy of the package with this name; None if there is none."""
+    # Read once a process: neither a file of the package nor a policy changes.
+    found = shipped().get(name)
+    return None if found is None else read_policy(found.read_text(encoding="utf-8"), name)
+
+
 def load_policy(path_or_name: str | Path) -> Policy:
     """Read a policy from a file, or a shipped one by its name. Raises PolicyError."""
-    found = shipped().get(str(path_or_name))
-    if found is not None:
-        return read_policy(found.read_text(encoding="utf-8"), str(path_or_name))
+    if (policy := _shipped_policy(str(path_or_name))) is not None:
+        return policy
     path = Path(path_or_name)
     # Unlike Path.exists, this is False for a name that is too long.
     if not os.path.exists(path):
