@@ -3,7 +3,7 @@
 import pytest
 
 from alerts.evaluation.evaluator import RuleEvaluator, request_groups
-from alerts.evaluation.expressions import parse
+from alerts.evaluation.expressions import SharedPart, parse
 from slo.alert_state import sample_key
 from slo.policy.loading import load_policies, shipped
 
@@ -35,6 +35,21 @@ def test_every_rule_of_every_shipped_policy_is_understood() -> None:
 def test_other_promql_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(ValueError, match=r"^['\"].*: "):
         parse(text)
+
+
+def test_an_expression_names_also_the_metrics_of_the_parts_that_it_shares() -> None:
+    shared: dict[str, SharedPart] = {}
+    parse("sum by (m) (a) / b > 1", shared=shared)
+    parts = dict(shared)
+    again = parse("(sum by (m) (a)) / b < c", shared=shared)
+    assert [selector.metric for selector in again.selectors] == ["a", "b", "c"]
+    assert parts.items() < shared.items()
+
+
+def test_a_record_that_reads_the_clock_or_a_range_is_refused() -> None:
+    for recorded in ("time() - a", "rate(a[5m])"):
+        with pytest.raises(ValueError, match="cannot evaluate r"):
+            parse("sum(r) > 0", records={"r": recorded})
 
 
 def test_vectors_meet_as_in_prometheus() -> None:
