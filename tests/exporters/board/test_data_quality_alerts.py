@@ -1,11 +1,14 @@
 """Every alert of the pipeline has words on the board, and exactly those that hold are shown."""
 
 from dataclasses import replace
+from itertools import product
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.evaluation.evaluator import board_groups
+from alerts.rules.model import Alert
 from exporters.board.alerts import (
     CLIENT_ERRORS,
     CUSTOMER_FLOOD,
@@ -65,41 +68,71 @@ def test_sources_that_never_sent_are_named_beside_up_to_date_numbers() -> None:
     assert quality.incidents == ()
 
 
-LABELS = {
-    "partition": st.sampled_from("012"),
-    "worker": st.sampled_from(["w1", "w2"]),
-    "dimension": st.sampled_from(["model", "region"]),
-    "model": st.sampled_from(["large", "small"]),
-    "window": st.sampled_from(["5m", "1h"]),
-    "source": st.sampled_from(["gateway", "batch"]),
-    "span_scope": st.sampled_from(["genai.v3", "net/http"]),
-    "reason": st.sampled_from(["unreadable", "store_policy"]),
+LABEL_VALUES = {
+    "partition": ("0", "1", "2"),
+    "worker": ("w1", "w2"),
+    "process": ("exporter", "w1"),
+    "dimension": ("model", "region"),
+    "model": ("large", "small"),
+    "window": ("5m", "1h"),
+    "source": ("gateway", "batch"),
+    "span_scope": ("genai.v3", "net/http"),
+    "reason": ("unreadable", "store_policy"),
 }
+LABELS = {name: st.sampled_from(values) for name, values in LABEL_VALUES.items()}
 
 
-@given(st.data())
-def test_the_board_shows_the_pipeline_alerts_that_hold_and_no_others(data: st.DataObject) -> None:
-    states = []
-    for group in board_groups([]):
-        for alert in group.alerts:
-            cause = alert.labels.get("cause")
-            if alert.name in OF_TRAFFIC or cause in ("state", "exporter"):
-                continue  # no facts without a state that was read just now
-            for labels in data.draw(st.lists(st.fixed_dictionaries(LABELS), max_size=2)):
-                is_firing, holds = data.draw(st.booleans()), data.draw(st.booleans())
-                since_s = NOW_S - 1.0
-                states.append(
-                    AlertState(
-                        alert.name,
-                        alert.severity,
-                        alert.labels,
-                        labels,
-                        data.draw(st.floats(0.001, 5_000)),
-                        since_s,
-                        since_s if is_firing else None,
-                        holds,
-                    )
-                )
+ALERTS = [
+    alert
+    for group in board_groups([])
+    for alert in group.alerts
+    # Without a state that was read just now the others have no facts.
+    if alert.name not in OF_TRAFFIC and alert.labels.get("cause") not in ("state", "exporter")
+]
+
+
+def state_of(
+    alert: Alert, labels: dict[str, str], is_firing: bool, holds: bool, value: float
+) -> AlertState:
+    since_s = NOW_S - 1.0
+    return AlertState(
+        alert.name,
+        alert.severity,
+        alert.labels,
+        labels,
+        value,
+        since_s,
+        since_s if is_firing else None,
+        holds,
+    )
+
+
+STATES = st.builds(
+    state_of,
+    st.sampled_from(ALERTS),
+    st.fixed_dictionaries(LABELS),
+    st.booleans(),
+    st.booleans(),
+    st.floats(0.001, 5_000),
+)
+
+
+@given(st.lists(STATES, max_size=60))
+def test_the_board_shows_the_pipeline_alerts_that_hold_and_no_others(
+    states: list[AlertState],
+) -> None:
+    assert_shown(states)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_an_alert_alone_is_shown_while_it_holds(alert: Alert) -> None:
+    labels = {name: values[0] for name, values in LABEL_VALUES.items()}
+    for is_firing, holds in product((True, False), repeat=2):
+        assert_shown([state_of(alert, labels, is_firing, holds, 1)])
+
+
+def assert_shown(states: list[AlertState]) -> None:
+    """The board shows those of the alerts that hold, and no others."""
     quality = data_quality(nothing_counted(ActiveAlerts(states)), "5m", RecentTotals(), 15)
     shown = {
         state.alert
