@@ -69,8 +69,8 @@ def test_a_screen_reader_finds_landmarks_headings_and_tables(look: str) -> None:
                 unbroken(WITH_INCIDENTS.headline)
             ]
             assert [name for level, name in headings if level == 2] == [
-                "Incidents (4)", "Objectives", "The fleet, last 5 minutes", "Models", "Regions",
-                "Availability by day",
+                "Incidents (4)", "Objectives (5, the worst first)", "The fleet, last 5 minutes",
+                "Models", "Regions", "Availability by day",
             ]  # fmt: skip
             tables = {node.name for node in nodes if node.role == "table"}
             assert {
