@@ -86,7 +86,7 @@ class Engine:
         """
         await self.begin(snapshot, now_s)
         await snapshot.load([self])
-        results = await self.finish(snapshot, now_s, keep)
+        results = await self.finish(snapshot, now_s, keep, may_close=keep)
         if self._damage is not None:
             raise self._damage
         return results
@@ -372,6 +372,7 @@ class Engine:
                 kept.judged[name][1],
                 tuple(kept.closed_periods(name)),
                 kept.adjusted.get(name, ()),
+                tuple(kept.reopened(name)),
             )
 
     async def _read_windows(self) -> None:

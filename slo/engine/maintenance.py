@@ -147,6 +147,38 @@ class ClosedPeriod:
 
 
 @dataclass(frozen=True, slots=True)
+class ReopenedPeriod:
+    """A closed period that an operator opened again, as its counts were not complete; kept."""
+
+    before: ClosedPeriod
+    at_s: int
+    author: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not self.author.strip() or not self.reason.strip():
+            raise ValueError("a period is opened again with an author and a reason")
+
+    def pack(self) -> bytes:
+        """As bytes for the store."""
+        return msgspec.json.encode(
+            {
+                "before": msgspec.Raw(self.before.pack()),
+                "at_s": self.at_s,
+                "author": self.author,
+                "reason": self.reason,
+            }
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "ReopenedPeriod":
+        """Read the bytes that `pack` wrote."""
+        found: dict[str, Any] = msgspec.json.decode(data)
+        before = ClosedPeriod.unpack(msgspec.json.encode(found.pop("before")))
+        return cls(before=before, **found)
+
+
+@dataclass(frozen=True, slots=True)
 class Adjustment:
     """How a closed period would read today, and why. It stands beside the closed figure."""
 

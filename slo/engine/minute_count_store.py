@@ -19,7 +19,7 @@ from typing import cast
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError, WatchError
 
-from slo.engine.maintenance import ClosedPeriod, Maintenance
+from slo.engine.maintenance import ClosedPeriod, Maintenance, ReopenedPeriod
 from slo.engine.minute_counts import DAY, MinuteCounts
 from streams.checksums import DamagedError, seal_json
 from streams.store.contract import StoreError
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # The longest rolling period, 400 days, and the days that a hash spans.
 KEPT_S = 432 * 86_400
+
+_REOPENED = "reopened"  # versions without it leave such fields alone
 
 Hash = dict[bytes, bytes]
 Checkpoints = dict[int, tuple[int, int]]  # partition -> (times rebuilt, checkpoint)
@@ -43,6 +45,8 @@ class Head:
     closed_periods: dict[tuple[str, int], ClosedPeriod] = field(
         default_factory=dict
     )  # by name, begin
+    # By name, in the order of the stored fields.
+    reopened: dict[str, list[ReopenedPeriod]] = field(default_factory=dict)
     # Stored closed periods that cannot be read: nothing takes their place.
     damaged: set[tuple[str, int]] = field(default_factory=set)
 
@@ -146,6 +150,30 @@ class MinuteCountStore:
         head.reach = dict(reach)
         return head
 
+    async def reopen(self, ledger_id: str, begin: int, at_s: int, author: str, reason: str) -> int:
+        """Open the closed periods of an objective that begin at a minute; return how many.
+
+        They are kept with author and reason, and closed again from the counts.
+        """
+        key = self._keys.ledger(ledger_id)
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                await pipe.watch(key)
+                closed = _head(cast(Hash, await pipe.hgetall(key))).closed_periods
+                names = [name for name, of in closed if of == begin]
+                pipe.multi()  # type: ignore[no-untyped-call]
+                for name in names:
+                    one = ReopenedPeriod(closed[name, begin], at_s, author, reason)
+                    field = f"{_REOPENED}:{begin}:{at_s}:{name}"
+                    pipe.hset(key, field, seal_json(field, one.pack()))
+                    pipe.hdel(key, f"closed:{begin}:{name}")
+                await pipe.execute()
+        except WatchError as error:
+            raise StoreError(f"{key}: an exporter wrote meanwhile; try again") from error
+        except (RedisError, OSError) as error:
+            raise _store_error("write", ledger_id, error) from error
+        return len(names)
+
     async def windows(self) -> list[Maintenance]:
         """Return all maintenance windows, cancelled ones too, by begin.
 
@@ -184,6 +212,9 @@ def _head(found: Mapping[bytes, bytes]) -> Head:
         try:
             if kind == REACH:
                 head.reach = unpack_reach(data)
+            elif kind == _REOPENED:
+                reopened = read_json(name.decode(), data, ReopenedPeriod.unpack)
+                head.reopened.setdefault(rest[1].partition(":")[2], []).append(reopened)
             elif kind == "closed":
                 period = read_json(name.decode(), data, ClosedPeriod.unpack)
                 head.closed_periods[rest[1], int(rest[0])] = period

@@ -12,7 +12,7 @@ from typing import Any
 
 from slo.engine.attainment import ObjectiveStatus
 from slo.engine.credits import credit_share, credits_due
-from slo.engine.maintenance import Adjustment, ClosedPeriod
+from slo.engine.maintenance import Adjustment, ClosedPeriod, ReopenedPeriod
 from slo.engine.minute_status import Attainment
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.units import Money
@@ -31,6 +31,7 @@ class ObjectiveResult:
     status: ObjectiveStatus
     closed: tuple[ClosedPeriod, ...]  # newest first
     adjustments: tuple[Adjustment, ...]
+    reopened: tuple[ReopenedPeriod, ...] = ()  # oldest first
 
     @property
     def key(self) -> Key:
@@ -128,6 +129,8 @@ def _entry(
         }
         for change in one.adjustments
     ]
+    if one.reopened:
+        entry["reopened"] = [_reopened_entry(reopened) for reopened in one.reopened]
     return _without_none(entry)
 
 
@@ -159,6 +162,15 @@ def _closed_entry(closed_period: ClosedPeriod) -> dict[str, Any]:
         "to": instant(closed_period.end),
         **_attainment(closed_period.attainment),
         "closed_at": instant(closed_period.closed_at_s // 60),
+    }
+
+
+def _reopened_entry(reopened: ReopenedPeriod) -> dict[str, Any]:
+    return {
+        "before": _closed_entry(reopened.before),
+        "at": instant(reopened.at_s // 60),
+        "author": reopened.author,
+        "reason": reopened.reason,
     }
 
 

@@ -47,6 +47,7 @@ async def store_objective(
 ) -> None:
     """Write the counts and closed periods that changed; they include `reach`. Raises StoreError."""
     kept.head = await store.head(kept.selection.id)
+    _drop_stored(kept)
     for clock, tried in kept.tries:  # what another exporter has stored since
         if all(at <= kept.head.reach.get(one, (-1, -1)) for one, at in tried.items()):
             kept.minute_counts.dirty = {
@@ -63,6 +64,14 @@ async def store_objective(
     head = await store.write(kept.selection.id, reach, kept.packed(dirty), closed_periods)
     if head is not None:
         kept.head = head
+        _drop_stored(kept)
         kept.minute_counts.dirty = {
             key: at for key, at in kept.minute_counts.dirty.items() if dirty.get(key) != at
         }
+
+
+def _drop_stored(kept: TrackedObjective) -> None:
+    """Leave the closed periods that are stored to the store, where an operator may reopen them."""
+    kept.fresh = {
+        key: one for key, one in kept.fresh.items() if key not in kept.head.closed_periods
+    }

@@ -17,6 +17,7 @@ from slo.engine.maintenance import (
     Cause,
     ClosedPeriod,
     Maintenance,
+    ReopenedPeriod,
     adjustment,
     causes,
     close_period,
@@ -72,6 +73,10 @@ class TrackedObjective:
         ]
         return sorted(mine, key=lambda one: -one.begin)
 
+    def reopened(self, name: str) -> list[ReopenedPeriod]:
+        """Return the periods that operators opened again, also closed ones, oldest first."""
+        return sorted(self.head.reopened.get(name, ()), key=lambda one: one.at_s)
+
     def note_gaps(
         self, series: Sequence[SeriesKey], slice_id: SliceId, aggregate: Aggregate
     ) -> None:
@@ -105,23 +110,30 @@ class TrackedObjective:
         over_s = min(now_s, final_until_s) - SEAL_AFTER_S
         if over_s <= 0:
             return
-        begin, end = last_closed_period(self.objective.period, over_s)
-        # Counts that begin within the period, or of which days may be restored, would close it with
-        # a part of its requests.
-        if begin < self.minute_counts.begin or now_s < self.damaged_until_s:
+        # Counts of which days may be restored would close it with a part of its requests.
+        if now_s < self.damaged_until_s:
             return
+        last = last_closed_period(self.objective.period, over_s)
         in_force = self.causes(windows)
-        excluded = [(one.begin, one.end) for one in in_force]
         for name in self.minute_counts.names(self.objective.scope.per):
-            if (name, begin) in {*self.head.closed_periods, *self.head.damaged, *self.fresh}:
-                continue
-            attained, _ = attainment_over(
-                self.objective, self.minute_counts, name, excluded, (begin, end), now_s
-            )
-            # A period without counted requests is not closed: late events would adjust an empty
-            # result.
-            if attained.counted:
-                self.fresh[name, begin] = close_period(attained, begin, end, in_force, now_s)
+            reopened = {(one.before.begin, one.before.end) for one in self.reopened(name)}
+            for period in {last, *(one for one in reopened if one[1] * 60 <= over_s)}:
+                self._close(name, period, in_force, now_s)
+
+    def _close(self, name: str, period: Stretch, in_force: Sequence[Cause], now_s: int) -> None:
+        begin, end = period
+        # Counts that begin within the period would close it with a part of its requests.
+        if begin < self.minute_counts.begin:
+            return
+        if (name, begin) in {*self.head.closed_periods, *self.head.damaged, *self.fresh}:
+            return
+        excluded = [(one.begin, one.end) for one in in_force]
+        attained, _ = attainment_over(
+            self.objective, self.minute_counts, name, excluded, period, now_s
+        )
+        # A period without counted requests is not closed: late events would adjust an empty result.
+        if attained.counted:
+            self.fresh[name, begin] = close_period(attained, begin, end, in_force, now_s)
 
     def adjust(self, windows: Sequence[Maintenance], now_s: int) -> None:
         """Compare the closed periods with their value of today."""

@@ -49,7 +49,10 @@ COMMANDS = {
     "rules": ("rules:rules", "Compile policies to alerting rules (docs/alerting.md)."),
     "scenario": ("scenario:scenario", "Cause faults in running simulated traffic."),
     "simulate": ("traffic:simulate", "Send simulated traffic, with faults on request."),
-    "sla": ("sla:sla", "Show the status of every objective, credits and adjustments."),
+    "sla": (
+        "sla:sla",
+        "Show every objective with an error budget: its status, credits and adjustments.",
+    ),
     "state": ("operator.state:state", "Check the stored state for damage, and repair it."),
     "topics": ("servers:topics", "Create Kafka topics."),
     "try": (

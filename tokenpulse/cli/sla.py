@@ -4,7 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -13,14 +13,18 @@ import redis.asyncio as aioredis
 
 from exporters.formatting import budget_left, burn_rate, exact_percent, money, percent
 from exporters.metrics.objectives import engine_for
-from exporters.reference.customers import Customers, load_directory
+from exporters.reference.customers import Customers, load_directory, tokens_with
+from slo.engine.counting import RequestSelection
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_count_store import MinuteCountStore
+from slo.engine.minute_counts import DAY
 from slo.engine.report import credits, instant, report
+from slo.engine.tracked import retention_days
 from slo.policy.loading import PolicyError, load_policies
+from slo.policy.scope import CalendarMonth, Period
 from slo.policy.units import Money, instant_s
 from streams.config.settings import Settings
-from streams.errors import ConfigError
+from streams.errors import ConfigError, RequestError
 from streams.store.reader import StateReader
 from tokenpulse.local.client_settings import load_client_settings
 from tokenpulse.option_types import Words, terminal_user
@@ -121,14 +125,17 @@ def maintenance_cancel(ctx: click.Context, window: str, reason: str, author: str
     click.echo(f"{window}: {_describe(run_with_redis(settings, cancel))}")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_context
 def sla(ctx: click.Context, as_json: bool) -> None:
     """Show every objective with an error budget: its status, credits and adjustments.
 
-    Objectives with thresholds, such as a P95, have no budget; the live board shows them.
+    Objectives with thresholds, such as a P95, have no budget; the live board shows them. A period
+    that was closed wrongly is opened again by `tokenpulse sla reopen`.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     settings = load_client_settings(ctx.obj)
     policies = load_policies(settings.exporter.policies)
     customers = Customers(load_directory(settings))
@@ -159,6 +166,64 @@ def sla(ctx: click.Context, as_json: bool) -> None:
     else:
         for line in lines(entries):
             click.echo(line)
+
+
+@sla.command("reopen")
+@click.argument("contract")
+@click.argument("period")
+@click.option("--reason", type=Words(), required=True, help="Reason; the customer may read it.")
+@AUTHOR
+@click.pass_context
+def sla_reopen(ctx: click.Context, contract: str, period: str, reason: str, author: str) -> None:
+    """Open a closed period again, so that it is closed from its present counts.
+
+    CONTRACT is POLICY/OBJECTIVE as `tokenpulse sla` shows it; PERIOD is a month, 2026-11, or for a
+    rolling period a day in UTC, 2026-11-08. The former result stays in `tokenpulse sla`, with
+    author and reason. The exporter closes the period again within a minute.
+    """
+    settings = load_client_settings(ctx.obj)
+    policies = load_policies(settings.exporter.policies)
+    found = [
+        (policy, objective)
+        for policy in policies
+        for objective in policy.error_budget_objectives()
+        if f"{policy.name}/{objective.name}" == contract
+    ]
+    if not found:
+        raise ConfigError(
+            f"CONTRACT: got {contract!r}; no policy in force has this objective with an error "
+            "budget; `tokenpulse sla` shows them as POLICY/OBJECTIVE"
+        )
+    policy, objective = found[0]
+    begin = _period_begin(objective.period, period)
+    selection = RequestSelection(
+        policy, objective, tokens_with(settings), settings.latency.apart_tiers
+    )
+    now_s = int(time.time())
+    if begin < (now_s // 86_400 + 2 - retention_days(objective)) * DAY:
+        raise RequestError(f"PERIOD: the counts of {period} are no longer kept; it stays closed")
+    count = run_with_redis(
+        settings,
+        lambda client: _store(settings, client).reopen(selection.id, begin, now_s, author, reason),
+    )
+    if not count:
+        raise RequestError(
+            f"PERIOD: {period} of {contract} is not closed; `tokenpulse sla --json` lists the "
+            "closed periods"
+        )
+    click.echo(f"{contract}: {period} is open again ({count} closed before), by {author}: {reason}")
+
+
+def _period_begin(period: Period, text: str) -> int:
+    """Return the first minute of a period, as the objective divides time."""
+    is_month = isinstance(period, CalendarMonth)
+    try:
+        at = datetime.strptime(text, "%Y-%m" if is_month else "%Y-%m-%d")
+    except ValueError as error:
+        expected = "a month, as 2026-11" if is_month else "a day in UTC, as 2026-11-08"
+        raise ConfigError(f"PERIOD: got {text!r}; give {expected}") from error
+    zone = period.zone if isinstance(period, CalendarMonth) else UTC
+    return int(at.replace(tzinfo=zone).timestamp()) // 60
 
 
 def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -194,6 +259,15 @@ def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 f"  closed {change['before']['from']}: {percent(before, target)}; today it would "
                 f"be {percent(now, target)} ({'; '.join(change['because'])})"
             )
+        yield from _reopening_lines(entry, target)
+
+
+def _reopening_lines(entry: Mapping[str, Any], target: Fraction) -> Iterator[str]:
+    for one in entry.get("reopened", ()):
+        yield (
+            f"  reopened {one['before']['from']} on {one['at']} by {one['author']}: "
+            f"{one['reason']}; it was closed with {percent(_ratio(one['before']), target)}"
+        )
 
 
 def _since(entry: Mapping[str, Any]) -> str:

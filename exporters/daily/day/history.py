@@ -94,8 +94,7 @@ class BoardContext:
     behind: Callable[[float], Sequence[tuple[int, int]]]
     # As `behind`, only those of which many records are known to wait.
     waiting: Callable[[float], Sequence[tuple[int, int]]]
-    # Day and its earliest final instant -> the instant until which it waits for a later event, or
-    # None if it does not wait.
+    # Day and its earliest final instant -> whether it waits for an event from after that.
     is_silent: Callable[[CalendarDay, float], bool]
     first_event_s: float | None = None  # event time of the first event ever counted
     clock_problem: str | None = None  # why no day becomes final by the clock; None if one may

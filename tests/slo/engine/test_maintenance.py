@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ from slo.engine.maintenance import ClosedPeriod, Maintenance, adjustment, causes
 from slo.engine.minute_status import Attainment
 from slo.policy.loading import as_policy
 from streams.config.settings import ENV_PREFIX
-from tests.support.exporter_state import SECRET, event, settings_for, write_state
+from tests.support.exporter_state import SECRET, event, export, settings_for, write_state
 from tests.support.servers import RedisServer
 from tokenpulse.cli.main import main
 
@@ -173,3 +173,47 @@ def test_a_window_that_would_exclude_nothing_or_nonsense_is_refused_in_one_line(
 
 def test_a_window_that_is_not_there_cannot_be_cancelled(run: Callable[..., Any]) -> None:
     assert "no such window" in run("maintenance", "cancel", "m-x", "--reason", "r", status=2)
+
+
+def test_a_period_is_opened_again_by_command_and_shown_with_author_and_reason(
+    run: Callable[..., Any], redis_server: RedisServer
+) -> None:
+    now_s, settings = time.time(), settings_for(redis_server.url)
+    # The day that was closed last: it ended more than a day ago.
+    date = (datetime.fromtimestamp(now_s, UTC) - timedelta(days=2)).strftime("%Y-%m-%d")
+    noon_s = datetime.fromisoformat(f"{date}T12:00:00+00:00").timestamp()
+    bad = event(noon_s + 30, outcome="timeout")
+    write_state(settings, {0: [bad, event(noon_s + 600), event(now_s)]}, now_s)
+    export(settings, now_s)
+    words = ("default/uptime", date, "--author", "jo", "--reason", "closed early")
+    output = run("sla", "reopen", *words)
+    assert (
+        output == f"default/uptime: {date} is open again (1 closed before), by jo: closed early\n"
+    )
+    [entry] = json.loads(run("sla", "--json"))
+    assert entry["closed"] == []
+    [reopened] = entry["reopened"]
+    assert (reopened["author"], reopened["reason"]) == ("jo", "closed early")
+    assert reopened["before"]["ratio"] == "0.5"
+    assert "by jo: closed early; it was closed with 50 %" in run("sla")
+    assert f"{date} of default/uptime is not closed" in run("sla", "reopen", *words, status=2)
+    export(settings, now_s)
+    [entry] = json.loads(run("sla", "--json"))
+    assert [one["from"] for one in entry["closed"]] == [f"{date}T00:00:00Z"]
+    assert len(entry["reopened"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("contract", "period", "status", "told"),
+    [
+        ("default/x", "2026-11-08", 2, "CONTRACT: got 'default/x'; no policy in force has"),
+        ("default/uptime", "2026-11", 2, "PERIOD: got '2026-11'; give a day in UTC"),
+        ("default/uptime", "2020-11-08", 2, "the counts of 2020-11-08 are no longer kept"),
+    ],
+)
+def test_what_cannot_be_opened_again_is_refused_in_one_line(
+    run: Callable[..., Any], contract: str, period: str, status: int, told: str
+) -> None:
+    output = run("sla", "reopen", contract, period, "--reason", "r", status=status)
+    assert told in output
+    assert len(output.splitlines()) == 1
