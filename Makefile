@@ -80,9 +80,9 @@ screenshots: .venv/.dev ## take the README's pictures again, from the running pr
 
 lock: .venv/.dev ## resolve the dependencies again, with hashes
 	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host \
-		--no-emit-find-links --extra local -o requirements.lock pyproject.toml
+		--no-emit-find-links --extra local -c constraints.txt -o requirements.lock pyproject.toml
 	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
-		--no-emit-trusted-host --no-emit-find-links --extra local --extra dev -c requirements.lock \
+		--no-emit-trusted-host --no-emit-find-links --extra local --extra msk --extra dev -c requirements.lock \
 		-o requirements-dev.lock pyproject.toml
 	$(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links --build-deps-for wheel -c requirements.lock \

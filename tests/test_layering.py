@@ -15,6 +15,7 @@ FOLDERS = {
         *(
             "config",
             "logs",
+            "security",
             "http",
             "events",
             "intake/otlp",

@@ -8,12 +8,12 @@ from exporters.reference.prices import load_price_book
 from exporters.server.web_config import load_web_config
 from exporters.status_page.components import load_status_page
 from slo.policy.loading import load_policies
-from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import Settings
 from streams.errors import TokenpulseError
 from streams.intake.source_topics import source_converters
 from streams.intake.tokens import load_tokens
 from streams.kafka.topics import check_broker
+from streams.security.clients import client_kwargs, redis_kwargs
 from streams.store.server_check import check_redis
 
 Check = Callable[[Settings], object]

@@ -20,9 +20,9 @@ from exporters.loop_thread import LoopThread, repeat
 from exporters.reference.customers import Customer
 from slo.policy.loading import load_policies
 from streams.clock import RedisClock
-from streams.config.security import redis_kwargs
 from streams.config.settings import Settings
 from streams.errors import Unavailable
+from streams.security.clients import redis_kwargs
 from streams.store.redis import connected
 
 log = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from exporters.server.hosts import AllowedHosts
 from exporters.server.login import Guard, TooManyGuesses
-from streams.config.security import load_authorities, load_certificate
 from streams.config.validation import Location, findings
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 from streams.http.connections import client_of
+from streams.security.certificates import load_authorities, load_certificate
 
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Tokenpulse", charset="UTF-8"'}
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})

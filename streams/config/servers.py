@@ -41,7 +41,27 @@ def _topic_name(name: str) -> str:
     return name
 
 
+def _token_endpoint(url: str) -> str:
+    """Return the URL. Raises ValueError if a client could not send a login to it."""
+    parts = split_address(url, "write https://host/path")
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(
+            "not the address of a token endpoint; write https://host/path, and the login into "
+            "username and password"
+        )
+    return url
+
+
 _Topic = Annotated[str, AfterValidator(_topic_name)]
+
+
+# As they read after "needs".
+_WITH_ARTICLE = {
+    "username": "a username",
+    "password": "a password",
+    "oauth_token_url": "an oauth_token_url",
+    "aws_region": "an aws_region",
+}
 
 
 class Kafka(Section):
@@ -113,12 +133,37 @@ class Kafka(Section):
         "PLAINTEXT",
         description="Protocol to the brokers: `SASL_...` uses a login, `...SSL` uses TLS.",
     )
-    sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="Authentication mechanism of the login."
+    sasl_mechanism: Literal[
+        "SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER", "AWS_MSK_IAM"
+    ] = Field(
+        "SCRAM-SHA-512",
+        description="Authentication mechanism of the login. `OAUTHBEARER` fetches tokens from "
+        "`oauth_token_url`; `AWS_MSK_IAM` signs them with the AWS credentials of the process.",
     )
-    username: str | None = Field(None, description="User name of the login.")
-    password: SecretStr | None = Field(None, description="Password of the login.")
+    username: str | None = Field(
+        None, description="User name of the login; the client id for `OAUTHBEARER`."
+    )
+    password: SecretStr | None = Field(
+        None, description="Password of the login; the client secret for `OAUTHBEARER`."
+    )
     password_file: Path | None = Field(None, description="File that contains the password.")
+    oauth_token_url: Annotated[str, AfterValidator(_token_endpoint)] | None = Field(
+        None,
+        description="Token endpoint of the identity provider, for `OAUTHBEARER`.",
+        # A refused address may contain a login, so it is in no message.
+        repr=False,
+    )
+    oauth_scope: str | None = Field(
+        None, description="Scope of the tokens, if the token endpoint requires one."
+    )
+    oauth_ca_file: Path | None = Field(
+        None,
+        description="CA certificates that sign the token endpoint's certificate; default: those "
+        "of the system.",
+    )
+    aws_region: str | None = Field(
+        None, description="AWS region of the MSK cluster, for `AWS_MSK_IAM`."
+    )
     allow_sasl_without_tls: bool = Field(
         False,
         description="Allow `SASL_PLAINTEXT`, which sends the login and all events unencrypted.",
@@ -137,17 +182,26 @@ class Kafka(Section):
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:
-        login = {"username": self.username, "password": self.password or self.password_file}
         check_one_password(self.password, self.password_file)
-        if self.security_protocol.startswith("SASL_"):
-            for name, value in login.items():
-                if not value:
-                    raise ValueError(f"{self.security_protocol} needs a {name}; set it")
-        elif any(login.values()):
+        required = self._login_fields()
+        given = {
+            "username": self.username,
+            "password": self.password or self.password_file,
+            "oauth_token_url": self.oauth_token_url,
+            "aws_region": self.aws_region,
+        }
+        for name, value in given.items():
+            if name in required and not value:
+                raise ValueError(f"{self._login_name()} needs {_WITH_ARTICLE[name]}; set it")
+        unused = [name for name, value in given.items() if value and name not in required]
+        if unused and not required:
             raise ValueError(
                 f"a login is given, but security_protocol is {self.security_protocol}, which sends "
-                "none; set SASL_SSL, or leave username and password out"
+                f"none; set SASL_SSL, or leave {' and '.join(unused)} out"
             )
+        if unused:
+            raise ValueError(f"{self._login_name()} uses no {unused[0]}; leave it out")
+        self._check_oauth()
         if self.security_protocol == "SASL_PLAINTEXT" and not self.allow_sasl_without_tls:
             raise ValueError(
                 "security_protocol SASL_PLAINTEXT sends the login unencrypted; set "
@@ -155,6 +209,38 @@ class Kafka(Section):
             )
         _check_certificate(self, "SSL" in self.security_protocol, "security_protocol SSL, SASL_SSL")
         return self
+
+    def _login_fields(self) -> tuple[str, ...]:
+        """Return the settings that the login needs."""
+        if not self.security_protocol.startswith("SASL_"):
+            return ()
+        if self.sasl_mechanism == "AWS_MSK_IAM":
+            return ("aws_region",)
+        if self.sasl_mechanism == "OAUTHBEARER":
+            return ("username", "password", "oauth_token_url")
+        return ("username", "password")
+
+    def _login_name(self) -> str:
+        of_token = self.sasl_mechanism in ("OAUTHBEARER", "AWS_MSK_IAM")
+        return self.sasl_mechanism if of_token else self.security_protocol
+
+    def _check_oauth(self) -> None:
+        if self.oauth_token_url is None:
+            if self.oauth_scope or self.oauth_ca_file:
+                raise ValueError(
+                    "oauth_scope and oauth_ca_file are for a token endpoint; set oauth_token_url, "
+                    "or leave them out"
+                )
+        elif self.oauth_token_url.startswith("http://"):
+            if not self.allow_sasl_without_tls:
+                raise ValueError(
+                    "oauth_token_url sends the client's secret unencrypted; write https://, or set "
+                    "allow_sasl_without_tls: true"
+                )
+            if self.oauth_ca_file is not None:
+                raise ValueError(
+                    "oauth_ca_file is given, but oauth_token_url is not encrypted; write https://"
+                )
 
     def login_password(self) -> str | None:
         """Return the password. Raises ConfigError if its file cannot be read."""

@@ -26,10 +26,10 @@ import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError
 
-from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
 from streams.errors import Unavailable, one_line
 from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker
+from streams.security.clients import client_kwargs
 
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
 Event = tuple[bytes | None, bytes]

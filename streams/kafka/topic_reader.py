@@ -7,9 +7,9 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
 from streams.errors import Unavailable
+from streams.security.clients import client_kwargs
 
 _BATCH = 4_096
 _POLL_MS = 500

@@ -20,9 +20,10 @@ from aiokafka.errors import (
     for_code,
 )
 
-from streams.config.security import client_kwargs
 from streams.config.settings import Kafka, Settings
 from streams.errors import Unavailable, one_line
+from streams.security.clients import client_kwargs
+from streams.security.tokens import TokenUnavailable
 
 TOPIC_EXISTS = 36  # Kafka error code TOPIC_ALREADY_EXISTS
 
@@ -297,6 +298,8 @@ async def _admin(
         async with asyncio.timeout(timeout_s):
             # Otherwise aiokafka would log every refused connection as an error.
             await _check_port(bootstrap)
+            if (tokens := secured.get("sasl_oauth_token_provider")) is not None:
+                await tokens.token()  # aiokafka would report its failure as a silent broker
             admin = AIOKafkaAdminClient(
                 bootstrap_servers=bootstrap,
                 request_timeout_ms=max(1, int(timeout_s * 1000)),
@@ -307,6 +310,8 @@ async def _admin(
                 yield admin
             finally:
                 await admin.close()
+    except TokenUnavailable as error:
+        raise Unavailable(str(error)) from error
     except (TimeoutError, KafkaConnectionError, OSError, UnicodeError) as error:
         raise Unavailable(silent) from error
     except KafkaError as error:

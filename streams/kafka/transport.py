@@ -35,10 +35,10 @@ from faust.transport.drivers.aiokafka import (
 )
 from faust.types import TP, ConsumerMessage, Message
 
-from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
 from streams.kafka.fetch import Batch, keep_bytes, take
 from streams.kafka.read_offsets import NoReadOffsets
+from streams.security.clients import client_kwargs
 from streams.watchdog import die
 
 COMMIT_DEADLINE_S = 10.0

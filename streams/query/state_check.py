@@ -12,9 +12,9 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from streams.checksums import DamagedError
-from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
 from streams.errors import Unavailable, one_line, reason
+from streams.security.clients import client_kwargs
 from streams.state.slices import SliceId
 from streams.state.snapshot import (
     Stored,

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
 from streams.errors import one_line
+from streams.security.clients import client_kwargs
 from streams.store.archive import (
     Archived,
     ArchiveError,

@@ -19,10 +19,10 @@ from redis.exceptions import NoScriptError, RedisError
 
 from streams.checksums import DamagedError, checksum
 from streams.clock import ClockReading, RedisClock
-from streams.config.security import redis_kwargs
 from streams.config.settings import Redis
 from streams.errors import ConfigError, one_line
 from streams.memory import MemoryUse
+from streams.security.clients import redis_kwargs
 from streams.state.snapshot import Snapshot, Stored
 from streams.store.contract import (
     Answer,

@@ -15,7 +15,6 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, StreamT
 
 from streams.config.connections import Connections
-from streams.config.security import redis_kwargs
 from streams.config.settings import Settings, Worker
 from streams.errors import ConfigError
 from streams.http.connections import ConnectionPool
@@ -27,6 +26,7 @@ from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
 from streams.logs.partition_log import PartitionLog
 from streams.logs.setup import set_up_logs
+from streams.security.clients import redis_kwargs
 from streams.state.limits import NO_NAMES
 from streams.state.registry import ReservedNames
 from streams.store.archive_topic import KafkaArchive

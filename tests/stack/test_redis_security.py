@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from exporters.daily.day.store import DayStore
-from streams.config.security import redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings
 from streams.errors import Unavailable
+from streams.security.clients import redis_kwargs
 from streams.store.contract import OperatorCommand
 from streams.store.keys import Keys
 from streams.store.redis import connect, enqueue_command

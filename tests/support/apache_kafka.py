@@ -13,7 +13,7 @@ import shutil
 import signal
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -139,8 +139,10 @@ class ApacheKafka:
         nodes: int = 1,
         properties: Mapping[str, str] | None = None,
         users: Mapping[str, str] | None = None,
+        java_options: Sequence[str] = (),
     ) -> None:
         self._jars = jars()
+        self._java_options = java_options
         self._users = {} if users is None else {ADMIN: secrets.token_hex(PASSWORD_BYTES), **users}
         self._properties = {**PROPERTIES, **(properties or {})}
         self._directory = directory
@@ -251,7 +253,7 @@ class ApacheKafka:
 
     def _java(self, main: str, *arguments: object) -> list[str]:
         # The compiler for short lives, and a heap that leaves room for the workers.
-        options = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+        options = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *self._java_options)
         logging = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
         supervised = TO_SUPERVISE if shutil.which(TO_SUPERVISE[0]) else ()
         command = (*supervised, "java", *options, logging, "-cp", f"{self._jars}/*", main)

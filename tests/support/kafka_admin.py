@@ -14,8 +14,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
-from streams.config.security import client_kwargs
 from streams.config.settings import Kafka
+from streams.security.clients import client_kwargs
 from tests.support.servers import wait_until
 
 Found = TypeVar("Found")

@@ -17,8 +17,8 @@ from exporters.daily.render.html import message as html_message
 from exporters.daily.render.pdf import pdf
 from exporters.daily.render.plain_text import plain_text
 from exporters.daily.render.view import subject, view_of
-from streams.config.security import load_authorities
 from streams.config.settings import Daily
+from streams.security.certificates import load_authorities
 
 TIMEOUT_S = 15.0  # of one answer
 _ANSWER_LONGEST = 120

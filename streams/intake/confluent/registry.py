@@ -18,7 +18,6 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, encode_basic_auth
 
 from streams.config.schema_registry import SchemaRegistry
-from streams.config.security import trust
 from streams.config.yaml_file import read_text
 from streams.errors import ConfigError, Unavailable, one_line
 from streams.intake.confluent.avro import avro_decoder
@@ -29,6 +28,7 @@ from streams.intake.confluent.protobuf import (
 )
 from streams.intake.confluent.schemas import Decode, Schema, UnusableSchema
 from streams.intake.confluent.wire_format import AVRO, JSON, PROTOBUF, SchemaName
+from streams.security.certificates import trust
 
 MOST_IMPORTS = 200
 _ANSWER_BYTES = 8 * 1_048_576

@@ -6,9 +6,9 @@ import time
 import click
 from aiokafka import AIOKafkaConsumer
 
-from streams.config.security import client_kwargs
 from streams.config.settings import Settings, load_settings
 from streams.kafka.topics import check_topics
+from streams.security.clients import client_kwargs
 from tokenpulse.cli.health import exit_with
 
 

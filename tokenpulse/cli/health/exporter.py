@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from streams.config.security import load_certificate
 from streams.config.settings import load_settings
 from streams.config.yaml_file import parse_document, read_text
+from streams.security.certificates import load_certificate
 from tokenpulse.cli.health import exit_with
 from tokenpulse.cli.health.readiness import readiness_problem
 

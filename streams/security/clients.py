@@ -5,11 +5,11 @@ rejects settings that contradict each other.
 """
 
 import ssl
-from pathlib import Path
 from typing import Any
 
 from streams.config.settings import Kafka, Redis
-from streams.errors import ConfigError
+from streams.security.certificates import load_certificate, trust
+from streams.security.tokens import EndpointTokens, MskTokens, TokenProvider
 
 
 def client_kwargs(kafka: Kafka) -> dict[str, Any]:
@@ -18,12 +18,24 @@ def client_kwargs(kafka: Kafka) -> dict[str, Any]:
     if kafka.security_protocol.endswith("SSL"):
         kwargs["ssl_context"] = _context(kafka, "kafka")
     if kafka.security_protocol.startswith("SASL_"):
-        kwargs |= {
-            "sasl_mechanism": kafka.sasl_mechanism,
-            "sasl_plain_username": kafka.username,
-            "sasl_plain_password": kafka.login_password(),
-        }
+        kwargs |= _login(kafka)
     return kwargs
+
+
+def _login(kafka: Kafka) -> dict[str, Any]:
+    match kafka.sasl_mechanism:
+        case "OAUTHBEARER":
+            tokens: TokenProvider = EndpointTokens(kafka)
+        case "AWS_MSK_IAM":
+            tokens = MskTokens(kafka)
+        case mechanism:
+            return {
+                "sasl_mechanism": mechanism,
+                "sasl_plain_username": kafka.username,
+                "sasl_plain_password": kafka.login_password(),
+            }
+    # The name by which brokers offer both: MSK takes its signed token as a bearer token.
+    return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": tokens}
 
 
 def redis_kwargs(redis: Redis) -> dict[str, Any]:
@@ -54,34 +66,3 @@ def _context(section: Kafka | Redis, name: str) -> ssl.SSLContext:
             context, section.ssl_cert_file, section.ssl_key_file, f"{name}.ssl_cert_file"
         )
     return context
-
-
-def trust(authorities: Path | None, setting: str) -> ssl.SSLContext:
-    """Return a context that trusts these CAs, or those of the system. Raises ConfigError."""
-    if authorities is None:
-        return ssl.create_default_context()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    load_authorities(context, authorities, setting)
-    return context
-
-
-def load_authorities(context: ssl.SSLContext, authorities: Path, setting: str) -> None:
-    """Make `context` trust these CAs. Raises ConfigError if the file cannot be used."""
-    try:
-        context.load_verify_locations(authorities)
-    except OSError as error:
-        raise ConfigError(_unusable(str(authorities), setting, error)) from error
-
-
-def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path, setting: str) -> None:
-    """Make `context` present this certificate. Raises ConfigError if it cannot be used."""
-    try:
-        # An empty password: without one, OpenSSL would ask for a passphrase on the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except OSError as error:
-        raise ConfigError(_unusable(f"{certificate} with {key}", setting, error)) from error
-
-
-def _unusable(found: str, setting: str, error: OSError) -> str:
-    reason = getattr(error, "reason", None) or error.strerror or str(error)
-    return f"{setting}: cannot use {found}: {reason}; give a readable file in PEM form"

@@ -18,10 +18,10 @@ from click.testing import CliRunner
 from pydantic import BaseModel, SecretStr
 
 import streams
-from streams.config.security import client_kwargs, redis_kwargs
 from streams.config.settings import Kafka, Redis, Settings, load_settings
 from streams.errors import ConfigError, Unavailable
 from streams.kafka.topics import check_topics, create_topics
+from streams.security.clients import client_kwargs, redis_kwargs
 from streams.worker.app import create_app
 from tests.support.certificates import Authority
 from tests.support.command import assert_one_line, run

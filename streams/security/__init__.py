@@ -1,0 +1,1 @@
+"""What Kafka and Redis clients log in with: certificates, passwords, tokens."""
