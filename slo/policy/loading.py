@@ -4,10 +4,11 @@ A shell that reads files.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,23 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from slo.policy.indicators import KINDS
-from slo.policy.policy import Policy
+from slo.policy.policy import (
+    ErrorBudgetObjective,
+    LatencyThresholdObjective,
+    Policy,
+    ShareThresholdObjective,
+)
 from streams.config.validation import UNKNOWN_KIND, findings, shown
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 
 # Larger than any policy: a wrong path must not fill the memory.
 MAX_BYTES = 1_000_000
+_OBJECTIVE_KEYS = {
+    key
+    for kind in (ErrorBudgetObjective, LatencyThresholdObjective, ShareThresholdObjective)
+    for key in kind.model_fields
+}
 
 
 class PolicyError(ConfigError):
@@ -57,23 +68,35 @@ def as_policy(document: dict[str, Any], origin: str) -> Policy:
         return Policy.model_validate(document)
     except ValidationError as error:
         unknown_key = "no such key here; docs/policies.md lists them all"
-        details = map(_with_kind, error.errors())
+        details = chain.from_iterable(map(_with_kind, error.errors()))
         raise PolicyError("\n".join(findings(details, origin, unknown_key, document))) from error
 
 
-def _with_kind(finding: ErrorDetails) -> ErrorDetails:
-    """Return the finding; if it is an unknown kind of indicator, place it at that key."""
+def _with_kind(finding: ErrorDetails) -> Iterator[ErrorDetails]:
+    """Yield the finding; if it is an unknown kind of indicator, at that key.
+
+    Without a kind the other keys of the objective are not read: those of no kind follow.
+    """
     # Pydantic places this finding at the whole objective and names classes of ours.
     if finding["type"] != "union_tag_not_found" or not isinstance(finding["input"], dict):
-        return finding
+        yield finding
+        return
     indicator = finding["input"].get("indicator")
-    return {
+    yield {
         **finding,
         "type": UNKNOWN_KIND,
         "loc": (*finding["loc"], "indicator.kind"),
         "input": indicator.get("kind") if isinstance(indicator, dict) else indicator,
         "msg": f"use one of {', '.join(KINDS)}",
     }
+    for key, value in finding["input"].items():
+        if key not in _OBJECTIVE_KEYS:
+            yield {
+                **finding,
+                "type": "extra_forbidden",
+                "loc": (*finding["loc"], str(key)),
+                "input": value,
+            }
 
 
 def shipped() -> dict[str, Traversable]:

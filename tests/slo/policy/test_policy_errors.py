@@ -52,6 +52,14 @@ def findings(document: dict[str, Any]) -> list[str]:
 # --- what is wrong is said in one line
 
 
+def test_without_a_kind_a_key_of_no_kind_is_named_too() -> None:
+    entry = {"name": "up", "sli": {"metric": "uptime"}, "target": "99.9%"}
+    kind, key = findings({"version": 1, "name": "test", "objectives": [entry]})
+    assert kind.startswith("p.yaml: objectives[0].indicator.kind: got nothing; use one of ")
+    assert key.startswith("p.yaml: objectives[0].sli: ")
+    assert key.endswith("no such key here; docs/policies.md lists them all")
+
+
 @pytest.mark.parametrize(
     ("document", "line"),
     [
