@@ -34,7 +34,7 @@ from streams.intake.otlp.endings import (
 )
 from streams.intake.otlp.litellm_proxy import SERVER_NAMES, EarlierRequests, ProxyJoin
 from streams.intake.otlp.litellm_usage import add_usage
-from streams.intake.otlp.nesting import OuterSpans
+from streams.intake.otlp.nesting import NestedRequests
 from streams.intake.otlp.profile import SpanProfile, Ttft, fits
 from streams.intake.otlp.profiles import OPERATION, PROFILES, UNLISTED_SCOPES, select_profiles
 from streams.intake.otlp.sampling import SAMPLING_NAMES, is_one_of_a_sample
@@ -110,7 +110,7 @@ class RequestReader:
         self._servers = tuple(scope for plan in self._plans for scope in plan.profile.servers)
         self._is_auto = len(self._plans) > 1
         self._earlier = EarlierRequests()
-        self._outer = OuterSpans()
+        self._nested = NestedRequests()
 
     def read(self, groups: Sequence[SpanGroup]) -> IntakeBatch:
         """Return the events of one record, with the counts of its skipped and rejected spans."""
@@ -142,9 +142,9 @@ class RequestReader:
         self, requests: Sequence[_Request], groups: Sequence[SpanGroup], batch: IntakeBatch
     ) -> None:
         spans = {event["request_id"]: span for span, event, *_ in requests}
-        outer = self._outer.find(spans, groups)
+        repeated = self._nested.find(spans, groups)
         for span, event, scope, notes, join in requests:
-            if event["request_id"] in outer:
+            if event["request_id"] in repeated:
                 batch.skipped[REPEATS_USAGE, scope] += 1
                 continue
             batch.events.append(event)
@@ -152,7 +152,6 @@ class RequestReader:
                 batch.notes[note, scope] += 1
             if join is not None:
                 join.add_request(span, event)
-        self._outer.add(spans.values())
 
     def _plans_of(self, scope: str) -> list[_Plan]:
         plans = self._by_scope.get(scope)

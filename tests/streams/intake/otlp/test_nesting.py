@@ -52,6 +52,9 @@ def test_the_innermost_of_the_spans_of_a_call_counts(
     # An exporter without batches sends each span as it ends, and again if it got no answer.
     assert ids(request(within), request(around), request(around)) == ["2"]
     assert ids(request(within), request(within)) == ["2", "2"]
+    # Another process may send its outer span first: that one has counted then.
+    inmost = inner[0], [at(3, 2, inner[1])]
+    assert ids(request(around), request(around), request(within), request(inmost)) == ["1", "1"]
 
 
 def test_calls_beside_each_other_and_below_an_agent_all_count() -> None:
@@ -59,6 +62,13 @@ def test_calls_beside_each_other_and_below_an_agent_all_count() -> None:
     assert ids(request(agent, (f"{SEMCONV}.openai_v2", [at(2, 1), at(3, 1), at(4)]))) == [
         *("2", "3", "4"),
     ]
+
+
+def test_the_attempts_below_a_span_that_comes_last_all_count() -> None:
+    scope = f"{SEMCONV}.openai_v2"
+    attempts = [request((scope, [at(number, 1)])) for number in (2, 3)]
+    around = request(("pydantic-ai", [at(1)]))
+    assert ids(attempts[0], around, attempts[1]) == ["2", "3"]
 
 
 def test_parents_in_a_circle_end() -> None:
