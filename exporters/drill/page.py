@@ -212,7 +212,7 @@ def customers_page(
 ) -> str:
     """Return the page that lists the customers of the board's window; it is at `/customers`."""
     return _ENVIRONMENT.get_template("customers.html").render(
-        list=found or CustomerList(0, ()),
+        customers=found or CustomerList(0, ()),
         facts=live.facts,
         problem=live.problem,
         customer_name=lambda token: OTHERS if token == OTHER else name_of(token),

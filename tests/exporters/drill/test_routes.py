@@ -116,6 +116,7 @@ def test_all_customers_of_the_window_are_listed_the_largest_first(
         configured(), {0: events}, ["/customers"], names={token_of("acme"): "Acme & Sons"}
     )
     assert "3 customers with requests in the last 5 minutes" in page.text.replace("\u00a0", " ")
+    assert '<a href="customers" aria-current="page">' in page.text
     rows = re.findall(r'<tr data-name="(.+?)">.*?href="(.+?)">(.+?)</a>', page.text)
     order = sorted(sent, key=lambda customer: -sent[customer])
     assert [name for name, *_ in rows] == [token_of(customer) for customer in order]
