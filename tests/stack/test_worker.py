@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import redis
 
-from streams.watchdog import EXIT_CODE
 from tests.support.servers import Broker, RedisServer, wait_until
 from tests.support.worker_process import (
     START_S,
@@ -85,19 +84,20 @@ def test_a_redis_that_may_evict_is_refused_in_one_line(
 
 
 @pytest.mark.slow
-def test_a_damaged_state_ends_the_worker_and_is_never_counted_on(
+def test_a_damaged_state_is_never_counted_on_but_counted_again_from_the_log(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     settings = worker_settings(broker, redis_server.url)
     state = State(settings, redis_client)
+    parts = [events(100, seed=seed) for seed in range(2)]
     with WorkerProcess(settings, tmp_path / "one.log") as worker:
-        state.wait_for(send(settings.kafka, events(100)))
+        state.wait_for(send(settings.kafka, parts[0]))
         assert worker.stop() == 0
     redis_client.hdel(state.key(0), "totals")
-    before = state.offset(0)
-    send(settings.kafka, events(100, seed=2))
+    ends = send(settings.kafka, parts[1])
     with WorkerProcess(settings, tmp_path / "two.log") as worker:
-        assert worker.ended(60) == EXIT_CODE
-        assert "ending this worker: cannot load the state: " in worker.log
-        assert "field totals is gone" in worker.log
-    assert state.offset(0) == before
+        state.wait_for(ends)
+        assert worker.stop() == 0
+        assert "the stored state is damaged: totals: is missing" in worker.log
+        assert "dropped the damaged state: counting from offset 0" in worker.log
+    assert_counted(settings, [*parts[0], *parts[1]])
