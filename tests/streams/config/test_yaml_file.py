@@ -135,8 +135,8 @@ def test_aliases_that_stand_for_too_many_values_are_one_line(text: str) -> None:
 
 
 def test_as_many_aliases_as_people_write_are_read() -> None:
-    text = "base: &base {a: 1, b: [2, 3]}\nall:\n" + "- {<<: *base, c: 4}\n" * 5_000
-    assert parse_document(text, "x.yaml")["all"] == [{"a": 1, "b": [2, 3], "c": 4}] * 5_000
+    text = "base: &base {a: 1, b: [2, 3]}\nall:\n" + "- {<<: *base, c: 4}\n" * 1_000
+    assert parse_document(text, "x.yaml")["all"] == [{"a": 1, "b": [2, 3], "c": 4}] * 1_000
 
 
 class Huge(list[int]):

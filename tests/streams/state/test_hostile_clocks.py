@@ -86,13 +86,20 @@ class Life:
         return shelf
 
 
-@pytest.mark.parametrize(
-    "share",
-    [0, pytest.param(0.01, marks=pytest.mark.slow), pytest.param(0.1, marks=pytest.mark.slow), 0.3],
-)
-def test_no_honest_event_is_lost_and_cuts_change_nothing(share: float) -> None:
-    for seed in range(8):
-        life = Life(seed, share)
-        whole = life.shelf(EVENTS, 0)
-        for batch_max, restart_share in ((5, 0.02), (60, 0.3)):
-            assert life.shelf(batch_max, restart_share).lasting() == whole.lasting(), seed
+SHARES, SEEDS, QUICK_SEEDS = (0, 0.01, 0.1, 0.3), 8, 2
+LIVES = [
+    pytest.param(
+        *(share, seed),
+        marks=() if share in (0, 0.3) and seed < QUICK_SEEDS else pytest.mark.slow,
+    )
+    for share in SHARES
+    for seed in range(SEEDS)
+]
+
+
+@pytest.mark.parametrize(("share", "seed"), LIVES)
+def test_no_honest_event_is_lost_and_cuts_change_nothing(share: float, seed: int) -> None:
+    life = Life(seed, share)
+    whole = life.shelf(EVENTS, 0)
+    for batch_max, restart_share in ((5, 0.02), (60, 0.3)):
+        assert life.shelf(batch_max, restart_share).lasting() == whole.lasting()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.checksums import DamagedError
@@ -386,7 +386,6 @@ async def told(place: Memory | Server, calls: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("kept_in", KINDS, indirect=True)
-@settings(deadline=None, max_examples=100)
 @given(calls=st.lists(CALLS, min_size=4, max_size=25))
 def test_any_calls_are_answered_alike_by_the_store_in_memory(
     kept_in: Memory | Server, calls: list[Any]

@@ -12,8 +12,8 @@ from tests.support.paths import ROOT
 
 LIVES = int(os.environ.get("SIMULATED_LIVES", "100000"))
 # Without one of the protections, at most two hundred lives pass before one breaks a promise.
-QUICK_LIVES = min(LIVES, 8_000)
-PART = 1_000
+QUICK_LIVES = min(LIVES, 2_000)
+PART = 500
 
 
 def assert_kept(first: int, end: int) -> None:

@@ -12,6 +12,8 @@ In some lives single bits of stored fields change, or fields vanish.
 import asyncio
 import json
 import time
+from collections.abc import Sequence
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -26,8 +28,9 @@ from tests.support.memory_store import MemoryHash
 from tests.support.pipeline_world import EVENTS, MadeUpTime, Member, World
 from tests.support.shelf import Shelf
 
-LIVES, QUICK_LIVES, DAMAGED_LIVES = 60, 24, 12
-LIVES_WITH_A_COMMAND = (*range(7), 24)
+LIVES, QUICK_LIVES, DAMAGED_LIVES = 60, 8, 12
+LIVES_WITH_A_COMMAND = (24, *range(7))
+QUICK_LIVES_OF_A_KIND = 4
 WILD_AT = 90  # number of a record with a wrong clock, in those lives
 
 
@@ -151,12 +154,14 @@ async def trouble(world: World, members: list[Member]) -> None:
         world.dice.choice(members).asleep = False
 
 
-def lasting(seed: int, troubles: bool) -> dict[str, Any]:
-    """What is stored in the end, but for how often the state was lost."""
-    return stored_after(World(seed), troubles)
+@cache
+def undisturbed(seed: int) -> dict[str, Any]:
+    """What a worker without troubles stores of the log with this seed."""
+    return stored_after(World(seed), troubles=False)
 
 
 def stored_after(world: World, troubles: bool) -> dict[str, Any]:
+    """What is stored in the end, but for how often the state was lost."""
     loop = MadeUpTime()
     world.calm = not troubles
     try:
@@ -170,7 +175,7 @@ def stored_after(world: World, troubles: bool) -> dict[str, Any]:
 
 
 def assert_undisturbed(seed: int) -> None:
-    assert lasting(seed, troubles=True) == lasting(seed, troubles=False)
+    assert stored_after(World(seed), troubles=True) == undisturbed(seed)
 
 
 @pytest.mark.parametrize("seed", range(QUICK_LIVES))
@@ -178,13 +183,21 @@ def test_whatever_happens_the_state_is_that_of_an_undisturbed_worker(seed: int) 
     assert_undisturbed(seed)
 
 
-@pytest.mark.parametrize("seed", range(DAMAGED_LIVES))
+def some_quick(seeds: Sequence[int]) -> list[Any]:
+    """All seeds; only the first ones are lived in `make test`."""
+    return [
+        pytest.param(seed, marks=() if number < QUICK_LIVES_OF_A_KIND else pytest.mark.slow)
+        for number, seed in enumerate(seeds)
+    ]
+
+
+@pytest.mark.parametrize("seed", some_quick(range(DAMAGED_LIVES)))
 def test_damage_of_any_stored_field_changes_no_number(seed: int) -> None:
     world = World(seed)
     world.damage_dice = Random(seed)
     stored = stored_after(world, troubles=True)
     assert world.damaged
-    assert stored == lasting(seed, troubles=False)
+    assert stored == undisturbed(seed)
 
 
 @pytest.mark.slow
@@ -201,7 +214,7 @@ def poisoned(seed: int) -> World:
     return world
 
 
-@pytest.mark.parametrize("seed", LIVES_WITH_A_COMMAND)
+@pytest.mark.parametrize("seed", some_quick(LIVES_WITH_A_COMMAND))
 def test_a_watermark_set_back_takes_effect_once_whatever_happens(seed: int) -> None:
     disturbed, calm = poisoned(seed), poisoned(seed)
     disturbed.command_at = WILD_AT + seed * 10
@@ -212,7 +225,7 @@ def test_a_watermark_set_back_takes_effect_once_whatever_happens(seed: int) -> N
 
 def test_every_record_of_the_made_up_log_is_counted_refused_or_a_duplicate() -> None:
     world, shelf = World(3), Shelf()
-    shelf.fields = lasting(3, troubles=False)
+    shelf.fields = undisturbed(3)
     meta: Any = shelf.fields["meta"]
     totals = Aggregate.unpack(shelf.fields["totals"])
     good = [value for value in world.values if value and not value.startswith(b"{{")]
