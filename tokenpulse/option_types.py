@@ -114,3 +114,11 @@ class Words(click.ParamType):
         if any(unicodedata.category(letter) == "Cc" and letter != "\n" for letter in text):
             self.fail(f"{ascii(text)[:60]} has control characters; leave them out", param, ctx)
         return text
+
+
+AUTHOR = click.option(
+    "--author",
+    type=Words(),
+    default=terminal_user,
+    help="Author of the decision; default: the user of the terminal.",
+)

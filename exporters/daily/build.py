@@ -6,6 +6,7 @@ board's day, add up its month, compute the status of the objectives. The time co
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date as Date
 from zoneinfo import ZoneInfo
 
@@ -124,7 +125,10 @@ class DailyBoardBuilder:
                     reading = await clock.read()
                     now_s, problem = reading.likely_s(snapshot.watermark_s), reading.problem()
                 requested = None if date is None else self._requested(date, kind, now_s)
-                context = self._context(now_s, snapshot, problem)
+                context = replace(
+                    self._context(now_s, snapshot, problem),
+                    reopened=await self._source.reopenings(),
+                )
                 return await self._facts(snapshot, context, requested, kind)
             except StoreError:
                 # Redis may come back with another state under the same version numbers.

@@ -4,13 +4,16 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import click
 import redis.asyncio as aioredis
 
 from exporters.daily.build import DailyBoardBuilder
 from exporters.daily.cache import date_of
+from exporters.daily.day.calendar import read_date
 from exporters.daily.day.facts import PERIODS, DailyFacts, PeriodKind
+from exporters.daily.day.source import DaySource
 from exporters.daily.delivery.deliver import DeliveryOutcome, deliver, recipients
 from exporters.daily.render.data import csv_text, json_text
 from exporters.daily.render.html import html
@@ -21,15 +24,16 @@ from exporters.reference.customers import load_directory
 from slo.policy.loading import load_policies
 from streams.clock import RedisClock
 from streams.config.settings import Settings
-from streams.errors import RequestError, Unavailable
+from streams.errors import ConfigError, RequestError, Unavailable
 from tokenpulse.local.client_settings import load_client_settings
+from tokenpulse.option_types import AUTHOR, Words
 from tokenpulse.output_files import check_output, write_output
 from tokenpulse.redis_call import run_with_redis
 
 FORMATS = ("text", "html", "pdf", "csv", "json")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--date",
     default="yesterday",
@@ -67,6 +71,8 @@ def daily(
     have this day, from this run or an earlier one; 1 if a delivery failed, which the next run
     repeats.
     """
+    if ctx.invoked_subcommand is not None:
+        return
     if again and not send:
         raise click.UsageError("--again goes with --send")
     settings = load_client_settings(ctx.obj)
@@ -97,6 +103,33 @@ def daily(
             click.echo(f"{period_of(board).label}: {outcome}", err=outcome.failed)
     if any(outcome.failed for _, outcomes in boards for outcome in outcomes):
         sys.exit(1)
+
+
+@daily.command("reopen")
+@click.argument("day")
+@click.option("--reason", type=Words(), required=True, help="Reason; the board shows it.")
+@AUTHOR
+@click.pass_context
+def daily_reopen(ctx: click.Context, day: str, reason: str, author: str) -> None:
+    """Open a day again that was finalised wrongly.
+
+    DAY is a date of exporter.time_zone, YYYY-MM-DD. The exporter counts the day from the state and
+    finalises it again within a minute. Board, mail and PDF show author and reason for ever.
+    """
+    settings = load_client_settings(ctx.obj)
+    if read_date(day) is None:
+        raise ConfigError(f"DAY: got {day!r}; give a date as 2026-11-08")
+    kafka, zone = settings.kafka, ZoneInfo(settings.exporter.time_zone)
+
+    async def reopen(client: "aioredis.Redis") -> None:
+        source = DaySource(client, kafka.group, kafka.topic, zone, settings.latency.apart_tiers)
+        await source.reopen(await source.snapshot(), day, int(time.time()), author, reason)
+
+    run_with_redis(settings, reopen)
+    click.echo(
+        f"{day} is open again, by {author}: {reason}\n"
+        f"once it is final: tokenpulse daily --date {day} --send --again"
+    )
 
 
 async def _build_and_deliver(

@@ -27,18 +27,11 @@ from streams.config.settings import Settings
 from streams.errors import ConfigError, RequestError
 from streams.store.reader import StateReader
 from tokenpulse.local.client_settings import load_client_settings
-from tokenpulse.option_types import Words, terminal_user
+from tokenpulse.option_types import AUTHOR, Words
 from tokenpulse.redis_call import run_with_redis
 
 READS_MAX = 10_000
 _BEGIN_WITHIN = timedelta(hours=1)  # of the begin of a period, a first request is one of its begin
-
-AUTHOR = click.option(
-    "--author",
-    type=Words(),
-    default=terminal_user,
-    help="Author of the decision; default: the user of the terminal.",
-)
 
 
 @click.group()

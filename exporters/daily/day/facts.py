@@ -301,3 +301,12 @@ class BoardTargets:
         """Return the target of a metric; tokens have none."""
         target: float | None = None if metric == "tokens" else getattr(self, metric)
         return target
+
+
+@dataclass(frozen=True, slots=True)
+class Reopening:
+    """When and why an operator took back that a day is final."""
+
+    at_s: int
+    author: str
+    reason: str

@@ -4,7 +4,7 @@ Pure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -22,6 +22,7 @@ from exporters.daily.day.facts import (
     GrowthRow,
     Metric,
     MetricCause,
+    Reopening,
     Segment,
 )
 from exporters.daily.day.final import FinalDay, corrections
@@ -98,6 +99,7 @@ class BoardContext:
     is_silent: Callable[[CalendarDay, float], bool]
     first_event_s: float | None = None  # event time of the first event ever counted
     clock_problem: str | None = None  # why no day becomes final by the clock; None if one may
+    reopened: Mapping[str, Sequence[Reopening]] = field(default_factory=dict)  # by date
 
     def is_due(self, counts: DayCounts) -> bool:
         """Return True if the day must be finalised now."""
@@ -105,6 +107,13 @@ class BoardContext:
 
     def show(self, counts: DayCounts) -> Day:
         """Return a day as the board shows it."""
+        shown = self._show(counts)
+        reopened = self.reopened.get(shown.date)
+        if not reopened:
+            return shown
+        return replace(shown, note=text.both(text.reopened(reopened, self.zone), shown.note))
+
+    def _show(self, counts: DayCounts) -> Day:
         day = counts.day
         # A final day never changes; differences to the slices are shown beside it.
         if counts.record is not None:

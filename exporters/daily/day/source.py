@@ -15,17 +15,20 @@ from exporters.daily.day.calendar import (
     Stretch,
     by_hour,
     day_at,
+    day_of,
     days_until,
     fits_slices,
 )
 from exporters.daily.day.causes import GroupTraffic
 from exporters.daily.day.counts import Counts, Groups
+from exporters.daily.day.facts import Reopening
 from exporters.daily.day.final import FinalCounts, FinalDay
 from exporters.daily.day.history import DayCounts, day_counts, traffic_of
 from exporters.daily.day.store import DayStore
 from exporters.daily.day.stretches import StretchReader
 from exporters.daily.day.trends import HISTORY_DAYS, MONTH
 from exporters.windows.incremental import Grouping
+from streams.errors import RequestError
 from streams.state.windows import extent
 from streams.store.reader import StateSnapshot
 
@@ -172,6 +175,23 @@ class DaySource:
         """Store a final day; return the stored one, as another process may have been faster."""
         stored = await self._store.write_once(record.day.date, record.pack(), counts.pack())
         return FinalDay.unpack(stored)
+
+    async def reopen(
+        self, snapshot: StateSnapshot, date: str, at_s: int, author: str, reason: str
+    ) -> None:
+        """Take back that a date is final. Raises RequestError if it is not, or must stay final."""
+        day = day_of(Date.fromisoformat(date), self._zone)
+        # Without its slices a day could never become final again.
+        if not all(fits_slices(day.stretch, view.watermark_s) for view in snapshot.views):
+            raise RequestError(
+                f"date: the counts of {date} are no longer kept; it stays as it was finalised"
+            )
+        if not await self._store.reopen(date, at_s, author, reason):
+            raise RequestError(f"date: {date} is not final in the time zone {self._zone.key}")
+
+    async def reopenings(self) -> Mapping[str, Sequence[Reopening]]:
+        """Return by date when days were opened again, oldest first."""
+        return await self._store.reopenings()
 
     async def is_damaged(self, day: CalendarDay) -> bool:
         """Return whether a day is final, and its stored data cannot be read."""

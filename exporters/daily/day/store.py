@@ -11,9 +11,11 @@ from datetime import date as Date
 from datetime import timedelta
 from typing import cast
 
+import msgspec
 import redis.asyncio as aioredis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 
+from exporters.daily.day.facts import Reopening
 from streams.checksums import DamagedError, open_json, seal_json
 from streams.errors import one_line
 from streams.store.contract import StoreError
@@ -22,6 +24,10 @@ from streams.store.keys import Keys
 
 KEPT_DAYS = 400
 DETAIL_DAYS = 100
+
+
+# Kept for ever. Versions without it leave such fields alone.
+_REOPENED = "reopened"
 
 
 class DayStore:
@@ -72,6 +78,47 @@ class DayStore:
         # Here, once a day, so that no reader has to.
         await self._expire(Date.fromisoformat(date))
         return stored
+
+    async def reopen(self, date: str, at_s: int, author: str, reason: str) -> bool:
+        """Take back that a date is final; return False if it is not final.
+
+        Who did it, and why, stays with the day.
+        """
+        kinds = [self._field(kind, date) for kind in ("day", "detail")]
+        field = f"{self._field(_REOPENED, date)} {at_s}"
+        record = msgspec.json.encode(Reopening(at_s, author, reason))
+        with store_errors(self.key, "reopen a day"):
+            try:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    await pipe.watch(self.key)
+                    if not await pipe.hexists(self.key, kinds[0]):
+                        return False
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    pipe.hset(self.key, field, seal_json(field, record))
+                    pipe.hdel(self.key, *kinds)
+                    await pipe.execute()
+            except WatchError as error:
+                raise StoreError(f"{self.key}: written meanwhile; try again") from error
+        return True
+
+    async def reopenings(self) -> dict[str, list[Reopening]]:
+        """Return by date when days were opened again, oldest first."""
+        prefix = self._field(_REOPENED, "")
+        with store_errors(self.key, "read"):
+            names = cast(list[bytes], await self._redis.hkeys(self.key))
+            fields = sorted(name for name in names if name.startswith(prefix.encode()))
+            values = (
+                cast(list[bytes | None], await self._redis.hmget(self.key, fields))
+                if fields
+                else []
+            )
+        found: dict[str, list[Reopening]] = {}
+        stored = zip(fields, values, strict=True)
+        whole = whole_fields(self.key, {field: data for field, data in stored if data is not None})
+        for field, data in whole.items():
+            date = field.decode().removeprefix(prefix).partition(" ")[0]
+            found.setdefault(date, []).append(msgspec.json.decode(data, type=Reopening))
+        return found
 
     async def _expire(self, newest: Date) -> None:
         old = [

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from zoneinfo import ZoneInfo
 
 from exporters.daily.day.attribution import ChangePart
-from exporters.daily.day.facts import Correction, Day, Metric, PeriodKind, Values
+from exporters.daily.day.facts import Correction, Day, Metric, PeriodKind, Reopening, Values
 from exporters.daily.day.figures import amount, figure, is_visible
-from exporters.formatting import capitalize, count, counted, minute, percent, tokens
+from exporters.formatting import capitalize, count, counted, enumeration, minute, percent, tokens
 from streams.state.registry import OTHER
 from streams.state.snapshot import Gap
 
@@ -214,6 +214,15 @@ def silent(seal_at_s: float, zone: ZoneInfo) -> str:
         f"No event from after {minute(seal_at_s, zone)} has arrived, so earlier ones may be on "
         "their way; the day becomes final once one arrives."
     )
+
+
+def reopened(reopenings: Sequence[Reopening], zone: ZoneInfo) -> str:
+    """Return who took back that a day was final, when and why."""
+    words = [
+        f"by {one.author} at {minute(one.at_s, zone)} ({one.reason.rstrip('.')})"
+        for one in reopenings
+    ]
+    return f"The day was final before, and was opened again {enumeration(words)}."
 
 
 def wrong_clock(problem: str) -> str:
