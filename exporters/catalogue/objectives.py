@@ -20,7 +20,7 @@ UNKNOWN = Spec(
     "Always 1, with the reason why the attainment is unknown; absent while it is known.",
     (*LABELS, "reason"),
     "Label `reason`: limit_not_counted, input_length_not_counted, excluded, no_requests, "
-    "incomplete, too_few. `tokenpulse sla` says it in a sentence.",
+    "incomplete, too_few, names_folded. `tokenpulse sla` says it in a sentence.",
     "0.2.0",
 )
 TARGET = Spec(

@@ -14,7 +14,7 @@ import numpy as np
 
 from slo.engine.minute_counts import BLOCK, DAY, Bools, Completeness, MinuteCounts, MinuteSpan
 from slo.engine.minute_status import Attainment, MinuteStatus, burn_rate, remaining_budget
-from slo.engine.unknown import NO_GAPS, CountGaps, UnknownReason, unknown_reason
+from slo.engine.unknown import NAMES_FOLDED, NO_GAPS, CountGaps, UnknownReason, unknown_reason
 from slo.policy.burn_rates import BURN_MINUTES
 from slo.policy.indicators import (
     LatencyRatio,
@@ -114,7 +114,9 @@ def objective_status(
         if window == PROJECTED_BY:
             pace = recent
     unknown = None
-    if attained.ratio is None:
+    if begin < minute_counts.folded_until.get(name, 0):
+        unknown = NAMES_FOLDED
+    elif attained.ratio is None:
         span = minute_counts.span(name, begin, min(now, end))
         unknown = unknown_reason(objective, span, excluded_minutes(excluded, span), gaps)
     left = None if attained.ratio is None else remaining_budget(attained.ratio, objective.target)
@@ -141,6 +143,9 @@ def attainment_over(
     now_s: int,
 ) -> tuple[Attainment, dict[MinuteStatus, int]]:
     """Return the attainment over a stretch of minutes, and the number of minutes by status."""
+    # A part of the requests is missing, and may be the bad ones.
+    if stretch[0] < minute_counts.folded_until.get(name, 0):
+        return NOTHING, {}
     indicator = objective.indicator
     span = minute_counts.span(name, *stretch)
     if isinstance(indicator, RequestRatio | LatencyRatio):

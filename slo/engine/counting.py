@@ -5,6 +5,7 @@ Pure. Names are the values of the scope's `per` dimension; without `per` there i
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from pydantic import BaseModel
@@ -155,6 +156,23 @@ class RequestSelection:
         """Return the numbers of the exclusions that hold for a slice."""
         return tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
 
+    def combinations(self, name: str) -> list[tuple[tuple[str, str], ...]]:
+        """Return the combinations of names, as (dimension, name), that count for one of `names`.
+
+        Names as the state has them; without dimensions there is one combination, of no name.
+        """
+        selected = dict(self._where.names)
+        # Requested tiers have the limit and the reserved names of the served ones.
+        if tiers := selected.pop("requested_service_tier", None):
+            selected["service_tier"] = selected.get("service_tier", frozenset()) | tiers
+        if self._per:
+            selected[self._per] = frozenset({name})
+        dimensions = sorted(selected)
+        return [
+            tuple(zip(dimensions, names, strict=True))
+            for names in product(*(sorted(selected[dimension]) for dimension in dimensions))
+        ]
+
     @property
     def varies(self) -> bool:
         """Return whether the requests that count differ from time to time."""
@@ -238,14 +256,14 @@ class _Filter:
     ) -> None:
         """`unknown_length`: whether requests of unknown length are selected by their length."""
         self._unknown_length = unknown_length
-        self._names = names_in_state(where, token_of)
+        self.names = names_in_state(where, token_of)
         if where.requested_service_tier:
-            self._names["requested_service_tier"] = frozenset(where.requested_service_tier)
+            self.names["requested_service_tier"] = frozenset(where.requested_service_tier)
         self._lengths = where.input_tokens
 
     def selects(self, values: Mapping[str, str]) -> bool | None:
         """Return whether a row of the state is selected; None if its length was not counted."""
-        if any(values[dimension] not in names for dimension, names in self._names.items()):
+        if any(values[dimension] not in names for dimension, names in self.names.items()):
             return False
         if self._lengths is None:
             return True

@@ -28,6 +28,7 @@ from slo.engine.tracked import TrackedObjective
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy
 from streams.query.completeness import complete_until_s, final_until_s, waiting_partitions
+from streams.query.folding import Folding
 from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.store.contract import StoreError
@@ -125,6 +126,9 @@ class Engine:
         if any(self._unread(snapshot, floors, due).values()):
             return None
         self._settle(views, floors, due)
+        folding = Folding(snapshot)
+        for kept in self._kept:
+            kept.note_folding(folding)
         if not any(view.damage for view in views):  # marks stay, and damage is repaired
             self._see(views, snapshot.heartbeats, int(now_s))
         if self._is_store_due(now_s):
@@ -358,7 +362,8 @@ class Engine:
             # Requests are judged as they come; minutes and slices change once they are over.
             same: object = None
             if not isinstance(kept.objective.indicator, RequestRatio | LatencyRatio):
-                same = (now_s // 60, kept.minute_counts.settled(name), *excluded)
+                until = kept.minute_counts.folded_until.get(name)
+                same = (now_s // 60, kept.minute_counts.settled(name), until, *excluded)
             if same is None or kept.judged.get(name, (None,))[0] != same:
                 stands = objective_status(
                     kept.objective, kept.minute_counts, name, excluded, now_s, kept.gaps

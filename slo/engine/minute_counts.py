@@ -77,6 +77,8 @@ class MinuteCounts:
         self.seen_version = 0
         self._day_versions: dict[tuple[str | None, int], int] = {}
         self.running = 0  # the minute that is not over yet
+        # By name: before this minute, requests of it may be counted as `__other__`.
+        self.folded_until: Mapping[str, float] = {}
 
     @property
     def begin(self) -> int:

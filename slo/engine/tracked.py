@@ -27,6 +27,7 @@ from slo.engine.minute_counts import MinuteCounts
 from slo.engine.unknown import NO_GAPS, CountGaps
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.scope import CalendarMonth
+from streams.query.folding import Folding
 from streams.state.registry import SeriesKey
 from streams.state.slices import Aggregate, SliceId
 from streams.store.reader import PartitionView
@@ -135,6 +136,12 @@ class TrackedObjective:
         if attained.counted:
             self.fresh[name, begin] = close_period(attained, begin, end, in_force, now_s)
 
+    def note_folding(self, folding: Folding) -> None:
+        """Note until when requests of each name may be counted as others."""
+        names = self.minute_counts.names(self.objective.scope.per) if folding else ()
+        until = {name: folding.until_minute(self.selection.combinations(name)) for name in names}
+        self.minute_counts.folded_until = {name: one for name, one in until.items() if one}
+
     def adjust(self, windows: Sequence[Maintenance], now_s: int) -> None:
         """Compare the closed periods with their value of today."""
         in_force = self.causes(windows)
@@ -151,6 +158,8 @@ class TrackedObjective:
                     windows,
                 )
                 for closed_period in self.closed_periods(name)
+                # An unknown value is no reason to adjust one that was known.
+                if closed_period.begin >= self.minute_counts.folded_until.get(name, 0)
             ]
             self.adjusted[name] = tuple(one for one in found if one is not None)
 

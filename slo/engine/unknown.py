@@ -21,6 +21,7 @@ UnknownCode = Literal[
     "no_requests",
     "incomplete",
     "too_few",
+    "names_folded",
 ]
 
 
@@ -49,6 +50,11 @@ class CountGaps:
 
 
 NO_GAPS = CountGaps()
+NAMES_FOLDED = UnknownReason(
+    "names_folded",
+    "a part of its requests may be counted under __other__, as there are more names than "
+    "worker.limits allows",
+)
 
 
 def unknown_reason(

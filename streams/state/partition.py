@@ -111,7 +111,7 @@ class PartitionState:
         self.watermark = meta.watermark()
         self._merged_until_s = list(meta.merged_until_s)
         self._unplaced = dict(meta.unplaced)
-        self.registry.overflowed.update(meta.overflowed)
+        self.registry.restore(meta.overflowed, meta.reserved_since_ms, self.watermark.time_ms)
         self.sequence, self.archived_at_ms = meta.sequence, meta.archived_at_ms
         self.begun_at, self.rebuilt = meta.begun_at, meta.rebuilt
         self.lost_records, self.gaps = meta.lost_records, list(meta.gaps)
@@ -313,8 +313,7 @@ class PartitionState:
             fields[slice_field(of)] = encode_slice(of, self._slices[of][0])
             self.index[of] = self.sequence
         deletes = list(map(slice_field, sorted(self._deletes)))
-        self._sent = self._dirty, self._deletes
-        self._dirty, self._deletes = set(), set()
+        self._sent, self._dirty, self._deletes = (self._dirty, self._deletes), set(), set()
         fields["index"] = encode_index(self.index)
         self._totals = [Aggregate.merged(self._totals)]
         fields["totals"] = self._totals[0].pack()
@@ -331,6 +330,7 @@ class PartitionState:
                 merged_until_s=tuple(self._merged_until_s),
                 unplaced=self._unplaced,
                 overflowed=dict(sorted(self.registry.overflowed.items())),
+                reserved_since_ms=self.registry.reserved_since_ms,
                 series=len(names[0]),
                 customers=len(names[1]),
                 edges=self._edges,

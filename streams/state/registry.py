@@ -8,7 +8,7 @@ flood of invented names costs precision, never memory.
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,9 @@ KEY_DIMENSIONS = (*SERIES_DIMENSIONS, "requested_service_tier", "input_length")
 CustomerKey = tuple[str, str]
 CHUNK = 512  # names in one field of the store
 _SERVED_AT = KEY_DIMENSIONS.index("service_tier")
+# Beyond which of the limits a name is counted as `__other__`.
+_LIMITS_OF = {"customer": ("customer", "customer_model")}
+_AHEAD_MS = 600_000  # an event may have ended so much after the watermark
 _REQUESTED_AT = KEY_DIMENSIONS.index("requested_service_tier")
 
 
@@ -112,6 +115,32 @@ class Registry:
             self._add_series(key)
         for customer in customers:
             self._add_customer(customer)
+        self.reserved_since_ms: dict[str, dict[str, int]] = {}  # by dimension and name
+        self.restore({}, {}, None)
+
+    def restore(
+        self,
+        overflowed: Mapping[str, int],
+        reserved_since_ms: Mapping[str, Mapping[str, int]],
+        watermark_ms: int | None,
+    ) -> None:
+        """Continue the counts of overflowed events, and note which names are reserved by now.
+
+        `reserved_since_ms`: by dimension and name, the event time from which on no event of that
+        name was counted as `__other__`; 0 if none ever was. Customers by their token.
+        """
+        self.overflowed.update(overflowed)
+        reserved = dict(zip(SERIES_DIMENSIONS, self._reserved, strict=False))
+        reserved["customer"] = self._reserved_customers
+        for dimension, names in reserved.items():
+            limits = _LIMITS_OF.get(dimension, (dimension, "series"))
+            has_overflowed = any(self.overflowed[limit] for limit in limits)
+            now_ms = (watermark_ms or 0) + _AHEAD_MS if has_overflowed else 0
+            before = reserved_since_ms.get(dimension, {})
+            if names:
+                self.reserved_since_ms[dimension] = {
+                    name: before.get(name, now_ms) for name in sorted(names)
+                }
 
     def series_numbers(self, keys: Sequence[SeriesKey], events: Sequence[int]) -> Ints:
         """Number of each of a batch's distinct series, in order of first appearance.

@@ -3,6 +3,7 @@
 Pure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -52,6 +53,13 @@ class Numbering:
     def has_names(self, meta: Meta) -> bool:
         """Return whether all names of a state are known."""
         return (meta.series, meta.customers) == (len(self.series), len(self.customers))
+
+    def names(
+        self, series: Sequence[SeriesKey], customers: Sequence[CustomerKey]
+    ) -> tuple[list[SeriesKey], list[CustomerKey]]:
+        """Return the partition's names, from those of the reader."""
+        mine = [series[number] for number in self.series.tolist()]
+        return mine, [customers[number] for number in self.customers.tolist()]
 
     def renumber(self, name: str, aggregate: Aggregate) -> Aggregate:
         """Replace a partition's own numbers by the reader's.

@@ -161,6 +161,10 @@ class StateSnapshot:
         """Names of the numbers of (customer, model) rows; the list only grows."""
         return self._reader.customers
 
+    def names_of(self, partition: int) -> tuple[list[SeriesKey], list[CustomerKey]]:
+        """Return the series and the (customer, model) rows of one partition."""
+        return self._reader._numberings[partition].names(self.series, self.customers)
+
     async def load(
         self, consumers: Sequence[SliceConsumer], per_round: int = SLICES_PER_ROUND
     ) -> None:

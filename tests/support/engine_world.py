@@ -12,7 +12,8 @@ from slo.engine.minute_status import Attainment
 from slo.engine.report import ObjectiveResult
 from slo.policy.loading import as_policy
 from streams.events.decoder import ELIGIBLE
-from streams.state.registry import customer_hasher
+from streams.state.limits import NO_NAMES
+from streams.state.registry import ReservedNames, customer_hasher
 from streams.store.reader import StateReader
 from streams.store.redis import connect
 from tests.support.exporter_state import (
@@ -83,10 +84,10 @@ class World:
     def writer(self) -> StateWriter:
         return self.writers[-1]
 
-    def restart_workers(self, **worker: Any) -> None:
-        """Go on with other settings."""
+    def restart_workers(self, reserved: ReservedNames = NO_NAMES, **worker: Any) -> None:
+        """Go on with other settings; `reserved`: names of policies."""
         url = self.settings.redis.url
-        self.writers.append(StateWriter(settings_for(url, worker)))
+        self.writers.append(StateWriter(settings_for(url, worker), reserved))
 
     async def close(self) -> None:
         for writer in self.writers:

@@ -14,9 +14,9 @@ from exporters.server.collector import Collected, Collector
 from streams.config.settings import Settings, Worker
 from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.state.edges import export_edges
-from streams.state.limits import event_limits, name_limits, thresholds_of
+from streams.state.limits import NO_NAMES, event_limits, name_limits, thresholds_of
 from streams.state.partition import PartitionState
-from streams.state.registry import Registry, customer_hasher
+from streams.state.registry import Registry, ReservedNames, customer_hasher
 from streams.state.slices import HORIZON_S
 from streams.state.snapshot import decode_meta, decode_names, slice_field
 from streams.store.contract import Answer, Claimed
@@ -89,8 +89,9 @@ def some_events(seed: int, count: int, from_s: float, to_s: float) -> list[dict[
 class StateWriter:
     """Stands in for a worker; use it inside one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reserved: ReservedNames = NO_NAMES) -> None:
         self.settings = settings
+        self._limits = name_limits(settings.worker, reserved)
         self._rules = replace(RULES, input_limits=event_limits(settings.worker).input_limits)
         self._client = connect(settings.redis.url, 5)
         self._store = RedisStore(self._client, settings.kafka.group, settings.kafka.topic)
@@ -160,7 +161,7 @@ class StateWriter:
         fields = claim.stored.fields
         names = decode_names(decode_meta(fields["meta"]), fields) if fields else ([], [])
         targets = thresholds_of(worker)
-        registry = Registry(name_limits(worker), customer_hasher(worker.customer_secret()), *names)
+        registry = Registry(self._limits, customer_hasher(worker.customer_secret()), *names)
         return claim, PartitionState(
             claim.stored, registry, targets, export_edges(targets), worker.lateness_s
         )

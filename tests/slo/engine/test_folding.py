@@ -1,0 +1,170 @@
+"""A verdict on names of which a part may be counted under `__other__` is unknown, never wrong."""
+
+import random
+from collections.abc import Awaitable, Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from slo.engine.minute_status import Attainment
+from slo.policy.reserved import reserved_names
+from streams.config.worker import Limits
+from streams.state.registry import OTHER, ReservedNames
+from tests.support.checks import not_none
+from tests.support.engine_world import NOON, World, judge, policy, recount
+from tests.support.exporter_state import event, token_of
+
+ONE_MODEL = {"limits": {"models": 1}}
+InWorld = Callable[[Callable[[World], Awaitable[None]]], None]
+
+CUSTOMERS = ("acme", "hooli", "globex")
+FAILED = {"outcome": "server_error"}
+NOW_S = NOON + 120
+KEPT = ReservedNames(model=frozenset({"large"}))
+BY_MODEL = policy({"scope": {"model": "large"}}, {"scope": {"per": "model"}}, {})
+
+
+async def half_folded(world: World, reserved: ReservedNames) -> None:
+    """100 good requests of a model in one partition, and 100 bad ones in another.
+
+    There a model with another name came first, and the limit is one model.
+    """
+    world.restart_workers(reserved, **ONE_MODEL)
+    await world.add(0, [event(NOON + at / 10, model="large") for at in range(100)])
+    await world.add(1, [event(NOON, model="small")])
+    await world.add(1, [event(NOON + at / 10, model="large", **FAILED) for at in range(100)])
+
+
+def test_a_part_of_the_requests_is_no_verdict(in_world: InWorld) -> None:
+    async def use(world: World) -> None:
+        await half_folded(world, ReservedNames())
+        found = await judge(world.engine(BY_MODEL), NOW_S)
+        for key in (("o0", ""), ("o1", "large")):
+            status = found[key].status
+            assert status.attainment.ratio is None
+            assert status.burn == {}
+            assert not_none(status.unknown).code == "names_folded"
+        # The model that came first there is complete, and so is the fleet.
+        assert found["o1", "small"].status.attainment == recount(world.events, model="small")
+        assert found["o2", ""].status.attainment == recount(world.events)
+
+    in_world(use)
+
+
+def test_a_name_that_is_reserved_is_judged(in_world: InWorld) -> None:
+    async def use(world: World) -> None:
+        await half_folded(world, reserved_names([BY_MODEL]))
+        found = await judge(world.engine(BY_MODEL), NOW_S)
+        assert found["o0", ""].status.attainment == Attainment(Fraction(100), 200)
+        assert found["o1", "large"].status.attainment == Attainment(Fraction(100), 200)
+        # The limit of one is used up by the reserved model.
+        assert found["o1", OTHER].status.attainment == Attainment(Fraction(1), 1)
+
+    in_world(use)
+
+
+def test_a_name_that_is_reserved_later_is_judged_from_then_on(in_world: InWorld) -> None:
+    async def use(world: World) -> None:
+        await half_folded(world, ReservedNames())
+        world.restart_workers(KEPT, **ONE_MODEL)
+        later_s = NOON + 7_200
+        for partition in (0, 1):
+            await world.add(partition, [event(later_s + at, model="large") for at in range(30)])
+        found = await judge(world.engine(BY_MODEL), later_s + 120)
+        status = found["o0", ""].status
+        assert status.attainment.ratio is None
+        # No bad request of before is in the last hour.
+        assert status.burn["1h"] == 0
+        assert "6h" not in status.burn
+        # A worker that starts again does not forget since when.
+        world.restart_workers(KEPT, **ONE_MODEL)
+        await world.add(1, [event(later_s + 31, model="large")])
+        again = await judge(world.engine(BY_MODEL), later_s + 180)
+        assert again["o0", ""].status.burn["1h"] == 0
+        assert again["o0", ""].status.attainment.ratio is None
+
+    in_world(use)
+
+
+def test_a_period_of_which_a_part_is_missing_is_not_closed(in_world: InWorld) -> None:
+    async def use(world: World) -> None:
+        await half_folded(world, ReservedNames())
+        engine = world.engine(BY_MODEL)
+        await judge(engine, NOW_S)
+        for partition in (0, 1):
+            await world.add(partition, [event(NOON + 2 * 86_400, model="small")])
+        found = await judge(engine, NOON + 86_400 + 43_200)
+        assert found["o0", ""].closed == ()
+        assert found["o2", ""].closed != ()
+
+    in_world(use)
+
+
+@pytest.mark.parametrize("limits", [{"customers": 1}, {"customer_models": 1}])
+def test_a_customer_of_whom_a_part_is_missing_is_not_judged(
+    in_world: InWorld, limits: dict[str, int]
+) -> None:
+    async def use(world: World) -> None:
+        world.restart_workers(limits=limits)
+        await world.add(0, [event(NOON, customer_id="acme", model="m")])
+        await world.add(1, [event(NOON, customer_id="hooli", model="m")])
+        await world.add(1, [event(NOON, customer_id="acme", model="m", **FAILED)])
+        of = policy({"scope": {"customer": "acme", "model": "m"}}, {"scope": {"customer": "hooli"}})
+        found = await judge(world.engine(of), NOW_S)
+        assert not_none(found["o0", ""].status.unknown).code == "names_folded"
+        assert found["o1", ""].status.attainment == recount(world.events, customer_id="hooli")
+
+    in_world(use)
+
+
+def random_events(chance: random.Random) -> list[dict[str, Any]]:
+    return [
+        event(
+            NOON + at / 10,
+            model=chance.choice("abc"),
+            region=chance.choice("xy"),
+            customer_id=chance.choice(CUSTOMERS),
+            **(FAILED if chance.random() < 0.3 else {}),
+        )
+        for at in range(40)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_verdict_is_unknown_or_right(in_world: InWorld, seed: int) -> None:
+    async def use(world: World) -> None:
+        chance = random.Random(seed)
+        most = {name: chance.randint(1, 3) for name in ("models", "regions", "series", "customers")}
+        assert most.keys() <= Limits.model_fields.keys()
+        reserved = chance.choice([ReservedNames(), ReservedNames(frozenset("c"), frozenset("y"))])
+        world.restart_workers(reserved, limits=most)
+        for partition in range(3):
+            await world.add(partition, random_events(chance))
+        of = policy(
+            {"scope": {"per": "model"}},
+            {"scope": {"per": "region"}},
+            {"scope": {"per": "customer"}},
+            {"scope": {"model": "c", "region": "y"}},
+            {"scope": {"model": ["a", "b"], "per": "region"}},
+        )
+        known = 0
+        found = await judge(world.engine(of), NOW_S)
+        for (objective, name), result in found.items():
+            if name == OTHER or result.status.attainment.ratio is None:
+                continue
+            scopes: list[dict[str, str]] = {
+                "o0": [{"model": name}],
+                "o1": [{"region": name}],
+                "o2": [{"customer_id": one} for one in CUSTOMERS if token_of(one) == name],
+                "o3": [{"model": "c", "region": "y"}],
+                "o4": [{"model": model, "region": name} for model in "ab"],
+            }[objective]
+            parts = [recount(world.events, **scope) for scope in scopes]
+            told = result.status.attainment
+            assert told.good == sum(part.good for part in parts)
+            assert told.counted == sum(part.counted for part in parts)
+            known += 1
+        assert known or most["series"] < 3
+
+    in_world(use)
