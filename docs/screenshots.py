@@ -37,6 +37,7 @@ from tokenpulse.local.stack import LocalStack  # noqa: E402
 IMAGES = ROOT / "docs" / "images"
 TOKENPULSE = (sys.executable, "-m", "tokenpulse.cli.main")
 WIDTH, HEIGHT = 1280, 1000
+DAILY_HEIGHT = 1680  # the seven numbers, growth, and the causes of changes
 MOST_BYTES = 300_000
 PATIENCE_S = 900
 MONTH_D, MONTH_RATE = 30, 0.5
@@ -87,7 +88,7 @@ def picture_daily(directory: Path) -> None:
         ):
             wait_for(lambda: is_up_to_date(address), "the month to be counted")
             time.sleep(70)  # the daily board is made once a minute
-            asyncio.run(picture(f"{address}daily", "daily.png", full=True))
+            asyncio.run(picture(f"{address}daily", "daily.png", height=DAILY_HEIGHT))
 
 
 @contextmanager
@@ -186,12 +187,12 @@ def wait_for(is_so: Callable[[], bool], what: str) -> None:
         time.sleep(0.5)
 
 
-async def picture(url: str, name: str, dark: bool = False, full: bool = False) -> None:
+async def picture(url: str, name: str, dark: bool = False, height: int = HEIGHT) -> None:
     """Take one picture of a page into docs/images."""
     async with Browser.start() as browser:
-        page = await browser.open(url, WIDTH, HEIGHT, dark=dark, reduced_motion=True)
+        page = await browser.open(url, WIDTH, height, dark=dark, reduced_motion=True)
         await asyncio.sleep(3)  # until the first event of a live page
-        path = await page.screenshot(IMAGES / name, full=full)
+        path = await page.screenshot(IMAGES / name, full=False)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size:,} bytes")
     if size > MOST_BYTES:
