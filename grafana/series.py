@@ -12,9 +12,10 @@ from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import SCOPE_LABELS, Spec
 from grafana.panels import Panel, number
-from grafana.queries import AnyOf, Chosen, Match, newest, window
+from grafana.queries import AnyOf, Chosen, Match, largest_sum, newest, window
 from grafana.thresholds import BoardLimits, Steps
 from slo.policy.targets import band_text
+from streams.state.windows import ROLLING_S
 
 DIMENSIONS = ("model", "region", "channel")
 CHOSEN = {name: Chosen(name) for name in DIMENSIONS}
@@ -80,6 +81,12 @@ def requests_per_s(scope: str, by: Collection[str], /, **labels: Match) -> str:
     names = (*SCOPE_LABELS[scope], "outcome")
     each = window(request_metrics.WINDOW_REQUESTS, scope, MINUTE, names, **labels)
     return f"{sum_of(each, by)} / 60"
+
+
+def chosen_requests_per_s(span: str, by: Collection[str], /) -> str:
+    """Return PromQL for the requests finished a second of all chosen series, over a window."""
+    counts = largest_sum(request_metrics.WINDOW_REQUESTS, "series", span, by, **CHOSEN)
+    return f"{counts} / {ROLLING_S[span]}"
 
 
 def tokens_of_minute_per_s(scope: str, by: Collection[str], /, **labels: Match) -> str:

@@ -7,7 +7,7 @@ from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
 from grafana.frame import Variable, board, uid_of
-from grafana.queries import AnyOf, Chosen, increase, newest, rate, select, window
+from grafana.queries import AnyOf, Chosen, increase, largest_sum, newest, rate, select, window
 from grafana.thresholds import NEUTRAL, bad_above, bad_below
 
 
@@ -27,6 +27,16 @@ def test_of_two_exporters_that_show_one_state_one_is_counted() -> None:
     assert increase(request_metrics.REFUSED_TOTAL, ("reason",)) == (
         'max by (reason) (increase(tokenpulse_refused_total{job=~"$job"}[$__range]))'
     )
+
+
+def test_of_two_exporters_the_larger_sum_of_many_series_is_shown() -> None:
+    found = largest_sum(request_metrics.WINDOW_REQUESTS, "series", "5m", ("outcome",), model="a")
+    assert found == (
+        "max by (outcome) (sum by (job, instance, outcome) "
+        '(tokenpulse_window_requests{job=~"$job", scope="series", window="5m", model="a"}))'
+    )
+    with pytest.raises(ValueError, match="has no label colour"):
+        largest_sum(request_metrics.WINDOW_REQUESTS, "series", "5m", ("colour",))
 
 
 def test_names_are_quoted() -> None:
