@@ -138,11 +138,12 @@ class Page:
 
     def _find_group(self, line: str, begin: int) -> str:
         end = begin
-        # A quote within a value may end a text too, but that is the text of no group.
-        while end := line.find('"', end) + 1:
+        # Such a quote within a value may end a text too, but that is the text of no group.
+        while end := line.find('",', end) + 1:
             if line[begin:end] in self._shares:
                 return line[begin:end]
-        return ""
+        labels = line[begin : line.rfind("}")]
+        return labels if labels in self._shares else ""
 
     def _keep(self, metric: str, places: Sequence[int]) -> None:
         """Keep the lines of a metric at these places, with their exemplars."""

@@ -281,6 +281,9 @@ def add_customers(
     )
     shown, total = [], sum(requests)
     for count, group, row in ranked[:top]:
+        if count < page.least_share * total:
+            page.groups_left_out += 1
+            continue
         (token,) = scope.keys[group]
         known = customers.get(token)
         who = {CUSTOMER: token} if known is None else {CUSTOMER: known.name}
