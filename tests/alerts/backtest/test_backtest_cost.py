@@ -59,7 +59,7 @@ def long_windows() -> Policy:
 LARGE_EXCLUDED = {"where": {"model": ["large"]}, "author": "a", "reason": "r"}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_only_the_evaluated_slices_cost_an_evaluation_and_their_samples_are_the_same(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
