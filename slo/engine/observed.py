@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from slo.engine.minute_counts import Pair
 from streams.state.coverage import Coverage
 from streams.state.slices import HORIZON_S, LEVELS
+from streams.state.windows import extent
 from streams.store.reader import PartitionView
 
 
@@ -56,3 +57,12 @@ def first_known_minute(views: Sequence[PartitionView], coverage: Coverage) -> in
     if coverage.since_ms is None or not first_ms:
         return None
     return max(-(-coverage.since_ms // 60_000), min(first_ms) // 60_000)
+
+
+def newest_s(views: Sequence[PartitionView], now_s: float) -> int:
+    """Return the second up to which events are counted, at most now; now if none is.
+
+    By the slices, as the watermark is behind the newest events if few follow one another closely.
+    """
+    ends_s = [extent(view.index)[1] for view in views if view.index]
+    return int(min(now_s, max(ends_s, default=now_s)))

@@ -91,7 +91,7 @@ class DayStore:
             try:
                 async with self._redis.pipeline(transaction=True) as pipe:
                     await pipe.watch(self.key)
-                    if not await pipe.hexists(self.key, kinds[0]):
+                    if await pipe.hget(self.key, kinds[0]) is None:
                         return False
                     pipe.multi()  # type: ignore[no-untyped-call]
                     pipe.hset(self.key, field, seal_json(field, record))
