@@ -18,6 +18,12 @@ from streams.intake.otlp.profile import (
     SpanProfile,
     Ttft,
 )
+from streams.intake.otlp.scopes import (
+    ANTHROPIC_SDK,
+    OPENINFERENCE_SCOPES,
+    OPENLLMETRY_SCOPES,
+    SEMCONV_SCOPES,
+)
 from streams.intake.otlp.spans import FIRST_CHUNK_EVENT, FIRST_TOKEN_EVENT
 
 SECOND_MS = 1000.0
@@ -135,46 +141,9 @@ _LEGACY_CALLS = frozenset(
     }
 )
 
-_OPENLLMETRY_SCOPES = tuple(
-    f"opentelemetry.instrumentation.{library}"
-    for library in (
-        *("openai", "openai.v0", "openai.v1", "anthropic", "bedrock", "cohere", "groq"),
-        *("mistralai", "ollama", "replicate", "sagemaker", "together", "vertexai", "watsonx"),
-        *("google_generativeai", "alephalpha", "writer"),
-    )
-)
-_ANTHROPIC_SDK = "com.anthropic.sdk.*"
-_OPENINFERENCE_SCOPES = (
-    *(
-        f"openinference.instrumentation.{library}"
-        for library in (
-            *("openai", "anthropic", "bedrock", "vertexai", "google_genai", "mistralai"),
-            *("groq", "litellm", "portkey"),
-        )
-    ),
-    "@arizeai/openinference-instrumentation-openai",
-    "@arizeai/openinference-instrumentation-anthropic",
-    "@arizeai/openinference-instrumentation-bedrock",
-)
-_SEMCONV_SCOPES = (
-    "opentelemetry.instrumentation.*genai*",
-    "opentelemetry.instrumentation.openai_v2*",
-    "opentelemetry.instrumentation.openai_agents*",
-    "opentelemetry.util.genai*",
-    "opentelemetry.instrumentation.botocore*",
-    "@opentelemetry/instrumentation-openai*",
-    "io.opentelemetry.openai*",
-    "strands*",
-    "gcp.vertex.agent*",
-    "agent_framework*",
-    "*Microsoft.Extensions.AI*",
-    "pydantic-ai",
-    "bifrost*",
-)
-
 _SEMCONV = SpanProfile(
     "semconv",
-    _SEMCONV_SCOPES,
+    SEMCONV_SCOPES,
     _GEN_AI,
     title="Semantic conventions of OpenTelemetry, current and previous names",
     kinds=OF_CALLERS,
@@ -183,6 +152,15 @@ _SEMCONV = SpanProfile(
     ttft=(_FIRST_CHUNK, _FIRST_CHUNK_OF_OPERATION),
     stream=False,
     takes_any_scope=True,
+)
+
+_STRANDS = replace(
+    _SEMCONV,
+    name="strands",
+    title="Strands Agents",
+    scopes=("strands*",),
+    ttft=(Ttft("gen_ai.server.time_to_first_token"),),
+    takes_any_scope=False,
 )
 
 # New instrumentations appear faster than a list of their scopes could: a span that has all that the
@@ -224,7 +202,7 @@ PROFILES: tuple[SpanProfile, ...] = (
     ),
     SpanProfile(
         "openllmetry",
-        _OPENLLMETRY_SCOPES,
+        OPENLLMETRY_SCOPES,
         _GEN_AI,
         title="OpenLLMetry",
         kinds=OF_CLIENTS,
@@ -235,11 +213,11 @@ PROFILES: tuple[SpanProfile, ...] = (
         cut=Cut.NO_FINISH_REASON,
         # The SDK's own spans, in traces of their own, are complete: these have no TTFT, none for a
         # stream that broke or was left, and the first output token of a stream twice.
-        yields_to={"opentelemetry.instrumentation.anthropic": (_ANTHROPIC_SDK,)},
+        yields_to={"opentelemetry.instrumentation.anthropic": (ANTHROPIC_SDK,)},
     ),
     SpanProfile(
         "anthropic-sdk",
-        (_ANTHROPIC_SDK,),
+        (ANTHROPIC_SDK,),
         _GEN_AI,
         title="Spans of the Anthropic SDK itself",
         kinds=OF_CLIENTS,
@@ -254,7 +232,7 @@ PROFILES: tuple[SpanProfile, ...] = (
     ),
     SpanProfile(
         "openinference",
-        _OPENINFERENCE_SCOPES,
+        OPENINFERENCE_SCOPES,
         _OPENINFERENCE,
         title="OpenInference, clients of providers",
         requires=_LLM_SPAN,
@@ -273,7 +251,7 @@ PROFILES: tuple[SpanProfile, ...] = (
         ttft=(Ttft(event=FIRST_TOKEN_EVENT),),
         parameters="llm.invocation_parameters",
         cut=Cut.NO_STATUS,
-        yields_to={"*": _OPENINFERENCE_SCOPES},
+        yields_to={"*": OPENINFERENCE_SCOPES},
     ),
     SpanProfile(
         "envoy-ai-gateway",
@@ -379,6 +357,7 @@ PROFILES: tuple[SpanProfile, ...] = (
         takes_any_id=True,
         takes_any_scope=True,
     ),
+    _STRANDS,
     _SEMCONV,
 )
 

@@ -51,6 +51,7 @@ from streams.intake.otlp.values import (
     count,
     finish_reason,
     flag,
+    host,
     number,
     parameters,
     status,
@@ -62,6 +63,7 @@ Value = TypeVar("Value")
 _LABELS = ("model", "channel", "region", "service_tier", "customer_id")
 _READERS: dict[str, Callable[[Attribute], object]] = {
     **dict.fromkeys(_LABELS, text),
+    "region": host,
     **dict.fromkeys(TOKEN_FIELDS, count),
 }
 _SERVICE = frozenset({"service.name"})

@@ -61,6 +61,14 @@ def text(value: Attribute) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def host(value: Attribute) -> str | None:
+    """Return a name, or the host of a URL."""
+    name = text(value)
+    if name is None or "://" not in name:
+        return name
+    return name.partition("://")[2].partition("/")[0].rpartition("@")[2] or None
+
+
 def flag(value: Attribute) -> bool | None:
     """Return the flag; `True` and `true` as text are flags too."""
     if isinstance(value, bool):

@@ -124,6 +124,18 @@ CASES = {
         events=(("gen_ai.content.completion.chunk", 150, {}),),
         neighbours=(span("openai.embeddings", {"llm.request.type": "embedding"}),),
     ),
+    "strands": Case(
+        "strands",
+        "strands.telemetry.tracer",
+        "chat",
+        CHAT
+        | USAGE
+        | {"gen_ai.usage.prompt_tokens": 2048, "gen_ai.server.time_to_first_token": 150},
+        COUNTED | {"stream": True, "ttft_ms": 150},
+        kind=1,
+        status=1,
+        neighbours=(span("invoke_agent a", {"gen_ai.operation.name": "invoke_agent", **USAGE}),),
+    ),
     "the anthropic SDK": Case(
         "anthropic-sdk",
         "com.anthropic.sdk.python",

@@ -68,3 +68,18 @@ def test_of_a_framework_and_its_client_the_client_counts() -> None:
     batch = read(json.dumps(document(*groups)).encode())
     assert [event["request_id"] for event in batch.events] == [f"{TRACE_ID}/{'22' * 8}"]
     assert dict(batch.skipped) == {("repeats_usage", "spring-ai"): 1}
+
+
+@pytest.mark.parametrize(
+    ("address", "region"),
+    [
+        ("api.example.com", "api.example.com"),
+        ("https://api.example.com/v1/", "api.example.com"),
+        ("http://key:secret@10.0.0.1:8000", "10.0.0.1:8000"),
+        ("http://", None),
+    ],
+)
+def test_the_region_of_a_url_is_its_host(address: str, region: str | None) -> None:
+    sent = span("chat m", {**CHAT, "server.address": address})
+    (event,) = read(json.dumps(document(("agent_framework", [sent]))).encode()).events
+    assert event.get("region") == region
