@@ -176,7 +176,7 @@ def as_shown(total: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("zone", WHOLE_HOURS)
+@pytest.mark.parametrize("zone", [pytest.param("UTC", marks=pytest.mark.slow), "Europe/Berlin"])
 def test_days_and_month_to_date_equal_the_report_of_the_same_range(
     in_world: Callable[..., Any], zone: str
 ) -> None:
