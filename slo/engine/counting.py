@@ -162,9 +162,6 @@ class RequestSelection:
         Names as the state has them; without dimensions there is one combination, of no name.
         """
         selected = dict(self._where.names)
-        # Requested tiers have the limit and the reserved names of the served ones.
-        if tiers := selected.pop("requested_service_tier", None):
-            selected["service_tier"] = selected.get("service_tier", frozenset()) | tiers
         if self._per:
             selected[self._per] = frozenset({name})
         dimensions = sorted(selected)

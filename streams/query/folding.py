@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 
-from streams.state.measures import SERIES_DIMENSIONS
-from streams.state.registry import OTHER, CustomerKey
+from streams.state.registry import OTHER, SERIES_DIMENSIONS, CustomerKey
 from streams.state.snapshot import Meta
 from streams.store.reader import StateSnapshot
 
@@ -47,11 +46,14 @@ class _Partition:
         by_customer = "customer" in asked
         until_ms = 0.0
         for dimension, name in asked.items():
-            since_ms = self.meta.reserved_since_ms.get(dimension, {}).get(name)
+            # Requested tiers have the limit and the reserved names of the served ones.
+            limit = "service_tier" if dimension == "requested_service_tier" else dimension
+            since_ms = self.meta.reserved_since_ms.get(limit, {}).get(name)
             if since_ms is not None:
                 until_ms = max(until_ms, since_ms)
-            elif name not in self._rows[dimension]:
-                limits = {dimension} if dimension == "customer" else {dimension, "series"}
+            # A requested tier may get a row after it was folded: that of a request that got it.
+            elif name not in self._rows.get(dimension, ()):
+                limits = {limit} if dimension == "customer" else {limit, "series"}
                 until_ms = inf if limits & overflowed.keys() else until_ms
             # Combinations beyond the limit lose the names that are not reserved.
             elif not by_customer and "series" in overflowed:

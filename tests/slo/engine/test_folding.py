@@ -118,6 +118,31 @@ def test_a_customer_of_whom_a_part_is_missing_is_not_judged(
     in_world(use)
 
 
+def test_a_requested_tier_of_which_a_part_is_missing_is_not_judged(in_world: InWorld) -> None:
+    async def use(world: World) -> None:
+        world.restart_workers(limits={"service_tiers": 2})
+        # The last one gives the tier a row, which the request before it did not get.
+        tiers = [
+            ("flex", "scale"),
+            ("flex", "batch"),
+            ("flex", "priority"),
+            ("priority", "priority"),
+        ]
+        await world.add(
+            0,
+            [
+                event(NOON, service_tier=served, requested_service_tier=requested)
+                for served, requested in tiers
+            ],
+        )
+        of = policy({"scope": {"requested_service_tier": "priority"}}, {})
+        found = await judge(world.engine(of), NOW_S)
+        assert not_none(found["o0", ""].status.unknown).code == "names_folded"
+        assert found["o1", ""].status.attainment == Attainment(Fraction(4), 4)
+
+    in_world(use)
+
+
 def random_events(chance: random.Random) -> list[dict[str, Any]]:
     return [
         event(
