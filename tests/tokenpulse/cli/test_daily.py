@@ -11,7 +11,7 @@ import pytest
 from pypdf import PdfReader
 from redis import Redis
 
-from streams.config.settings import Settings
+from streams.config.settings import Daily, Settings
 from tests.support.command import assert_one_line, run
 from tests.support.exporter_state import settings_for, some_events, write_state
 from tests.support.servers import RedisServer
@@ -103,6 +103,28 @@ def test_sending_to_nobody_is_one_line_that_says_what_to_set(unused_port: int) -
     done = run("daily", "--send", settings=settings_for(f"redis://127.0.0.1:{unused_port}/0"))
     assert_one_line(done, "no recipient of the board", "smtp_host", "slack_webhook_file")
     assert run("daily", "--again").exit_code == 2
+
+
+@pytest.mark.parametrize("shift_s", [60, -60, 40 * 86_400])
+def test_by_a_wrong_clock_nothing_is_sent(
+    settings: Settings, redis_client: Redis, monkeypatch: pytest.MonkeyPatch, shift_s: int
+) -> None:
+    # Nothing listens there: a run that sent would name the server.
+    daily = Daily(
+        smtp_host="127.0.0.1",
+        smtp_port=1,
+        smtp_tls="none",
+        mail_from="a@example.com",
+        mail_to=["b@example.com"],
+    )
+    sending = settings.model_copy(update={"daily": daily})
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + shift_s)
+    side = "ahead of" if shift_s > 0 else "behind"
+    assert_one_line(
+        run("daily", "--send", settings=sending), "nothing is sent", f"{side} that of Redis"
+    )
+    assert redis_client.keys("*:sent:*") == []
 
 
 @pytest.mark.parametrize(
