@@ -46,8 +46,9 @@ def _check_sources(settings: Settings) -> None:
 
 
 _SERVERS: tuple[Check, ...] = (_check_kafka, _check_redis)
+_POLICIES: tuple[Check, ...] = (lambda settings: load_policies(settings.exporter.policies),)
 _FILES: tuple[Check, ...] = (
-    lambda settings: load_policies(settings.exporter.policies),
+    *_POLICIES,
     load_directory,
     _check_prices,
     _check_status_page,
@@ -56,7 +57,8 @@ _FILES: tuple[Check, ...] = (
 _KEY: tuple[Check, ...] = (lambda settings: settings.worker.customer_secret(),)
 # A client asks, such as `tokenpulse report`: it needs no key for customer ids, and no file.
 ROLES: dict[str, tuple[Check, ...]] = {
-    "worker": (*_KEY, *_SERVERS),
+    # Without the policies a worker counts, but their names may be counted under `__other__`.
+    "worker": (*_KEY, *_POLICIES, *_SERVERS),
     "exporter": (*_FILES, _check_redis),
     "client": _SERVERS,
     "intake": (_check_tokens, _check_sources, _check_kafka),

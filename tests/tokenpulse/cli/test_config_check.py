@@ -22,7 +22,7 @@ STATUS, TOKENS = "exporter.status_page: ", "intake.tokens_file: "
     ("role", "expected"),
     [
         (None, [KEY, POLICY, PRICES, STATUS, TOKENS, KAFKA, REDIS]),
-        ("worker", [KEY, KAFKA, REDIS]),
+        ("worker", [KEY, POLICY, KAFKA, REDIS]),
         ("exporter", [POLICY, PRICES, STATUS, REDIS]),
         ("client", [KAFKA, REDIS]),
         ("intake", [TOKENS, KAFKA]),
