@@ -61,7 +61,7 @@ class EventBodies:
     ) -> tuple[int, Converted]:
         """Return the number of records, and their events. Raises BodyError."""
         named = sender.source if sender.source in self._converters else None
-        by_format = await off_loop(len(content), self._read, content_type, content, named)
+        by_format = await off_loop(len(content), self._records, content_type, content, named)
         # A body that is sent again gives the same ids to events that have none.
         origin = hashlib.sha256(content).hexdigest()[:24]
         converted = Converted([], [])
@@ -73,7 +73,7 @@ class EventBodies:
             converted.add(part)
         return sum(map(len, by_format.values())), converted
 
-    def _read(
+    def _records(
         self, content_type: str, content: bytes, named: str | None
     ) -> dict[str, list[Record]]:
         """Return the records of a body by their format. Raises BodyError."""
