@@ -313,7 +313,10 @@ def test_nothing_is_said_of_a_promise_about_which_nothing_is_known() -> None:
 
 
 @needs_traces
-@pytest.mark.parametrize("trace", ["upptime_dynamisai", "upptime_happydoc"])
+@pytest.mark.parametrize(
+    "trace",
+    ["upptime_dynamisai", pytest.param("upptime_happydoc", marks=pytest.mark.slow)],
+)
 def test_downtime_of_public_sites_is_what_their_monitor_published(trace: str) -> None:
     """Each site is probed once a minute, and the probe fails if the site is down right then.
 
