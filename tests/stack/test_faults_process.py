@@ -7,13 +7,16 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
 import redis
 
+from streams.config.settings import Settings
+from streams.store.keys import Keys
 from streams.watchdog import EXIT_CODE
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.event_samples import raw
@@ -104,6 +107,17 @@ def set_clock(clock: Path, shift_s: int) -> None:
     fresh.replace(clock)
 
 
+def reports_clock(redis_client: redis.Redis, settings: Settings, shift_s: int) -> bool:
+    """Whether the heartbeat has the worker's clock, and the right time all the same."""
+    key = Keys(settings.kafka.group, settings.kafka.topic).heartbeat(0)
+    fields = cast(dict[bytes, bytes], redis_client.hgetall(key))
+    if not fields.get(b"clock_offset_s"):
+        return False
+    age_s = time.time() - int(fields[b"at_ms"]) / 1_000
+    is_seen = abs(float(fields[b"clock_offset_s"]) - shift_s) < 5
+    return is_seen and abs(age_s) < 30 and int(fields[b"clock_agrees"]) == (shift_s == 0)
+
+
 def test_a_clock_an_hour_fast_or_slow_or_set_while_it_counts_changes_no_number(
     broker: Broker, redis_server: RedisServer, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -126,6 +140,7 @@ def test_a_clock_an_hour_fast_or_slow_or_set_while_it_counts_changes_no_number(
             set_clock(clock, shift_s)
             total += len(records)
             state.wait_for(send(settings.kafka, records, timestamps_ms=[now_ms]))
+            wait_until(partial(reports_clock, redis_client, settings, shift_s), "its clock", 30)
         assert worker.stop() == 0
     assert report(settings)["total"]["refused"] == {"from_the_future": 3 * 2 * 50}
     assert_recounted(redis_client, settings, logs_of(broker, settings, total))
