@@ -49,12 +49,16 @@ class Fault:
     length_s: float
     options: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()  # all of them in one incident; empty if nothing is to be named
+    # The same in the incident of its alert, which takes over from the early sign of the minute.
+    alert_words: tuple[str, ...] = ()
     within_s: float = 0.0  # on a busy machine
     alert: str = ""  # that fires within the fault
 
     def is_named(self, incident: Shown) -> bool:
         """Return whether an incident is about this fault, not about its end."""
-        return not incident.is_over and all(word in incident.words for word in self.words)
+        ways = [words for words in (self.words, self.alert_words) if words]
+        is_worded = any(all(word in incident.words for word in words) for words in ways)
+        return not incident.is_over and is_worded
 
     def is_notified(self, incident: Shown) -> bool:
         """Return whether an incident says that the alert of this fault fires."""
@@ -127,6 +131,7 @@ FAULTS = (
         begin_s=140,
         length_s=60,
         words=("The cache fails: ", "in all regions and models alike"),
+        alert_words=("Cache hit ratio is ", "over the last minute"),
         within_s=60,
         alert="TokenpulseCacheHitLow",
     ),
