@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from grafana_foundation_sdk.models import common, dashboard
 
 from alerts.promql import aggregate
+from alerts.rules.model import panel_id
 from alerts.rules.monitoring import WATCHDOG
 from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue.spec import Spec
@@ -178,14 +179,14 @@ def _time_zone(name: str) -> str:
 
 def _laid_out(sections: Sequence[BoardSection]) -> list[dashboard.Panel | dashboard.RowPanel]:
     rows: list[dashboard.Panel | dashboard.RowPanel] = []
-    y, number = 0, 0
+    y = 0
     for section in sections:
-        number += 1
         top = y
         heading = dashboard.RowPanel(
             title=section.title,
             grid_pos=dashboard.GridPos(h=1, w=panels.WIDTH, x=0, y=top),
-            id_val=number,
+            # A row may have the title of one of its panels.
+            id_val=panel_id(f"row {section.title}"),
             collapsed=section.is_collapsed,
             panels=[],
         )
@@ -195,9 +196,8 @@ def _laid_out(sections: Sequence[BoardSection]) -> list[dashboard.Panel | dashbo
             if x + panel.width > panels.WIDTH:
                 # The next line of panels begins below the tallest of this one.
                 x, y, tallest = 0, y + tallest, 0
-            number += 1
             panel.model.grid_pos = dashboard.GridPos(h=panel.height, w=panel.width, x=x, y=y)
-            panel.model.id_val = number
+            panel.model.id_val = panel_id(panel.model.title or "")
             x, tallest = x + panel.width, max(tallest, panel.height)
         models = [panel.model for panel in section.panels]
         if section.is_collapsed:

@@ -16,6 +16,7 @@ from alerts.rules.model import (
     Alert,
     Read,
     about_text,
+    dashboard,
     objective_labels,
     traffic_share,
     whom,
@@ -48,7 +49,7 @@ _NAMES: dict[Latency, str] = {
 
 def latency_alerts(policy: Policy, objective: LatencyThresholdObjective) -> Iterator[Alert]:
     """Yield one rule per level."""
-    selection = Selection.of(objective.scope)
+    selection, indicator = Selection.of(objective.scope), objective.indicator
     for level in objective.levels:
         if selection.is_one_series:
             alert = _percentile(objective, selection, level)
@@ -59,11 +60,18 @@ def latency_alerts(policy: Policy, objective: LatencyThresholdObjective) -> Iter
             severity=level.severity,
             for_s=level.for_s,
             labels=objective_labels(policy, objective),
-            link=LIVE,
+            link=_link(indicator.measure, selection),
         )
     # Only a target of the fleet is one for every cell; one of a model says nothing about others.
     if selection.scope == "fleet":
         yield _slow_cell(policy, objective)
+
+
+def _link(measure: Latency, selection: Selection) -> str:
+    """Return where an alert leads: of the fleet's TTFT and TPOT, to their graph."""
+    if selection.scope == "fleet" and measure in ("ttft", "tpot"):
+        return dashboard("live", panel=f"{measure.upper()} percentiles")
+    return LIVE
 
 
 def _percentile(

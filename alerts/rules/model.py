@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
+from zlib import crc32
 
 from alerts.promql import INSTALLATION
 from exporters.catalogue.requests import FAILING_CUSTOMERS, WINDOW_REQUESTS
@@ -26,16 +27,26 @@ class Read(NamedTuple):
     window: str
 
 
-def dashboard(uid: str, *labels: str) -> str:
-    """Return a template for a dashboard's URL, its variables set from the labels of the alert."""
+def panel_id(title: str) -> int:
+    """Return the id of a panel of a dashboard: by its title, so that it outlasts other panels."""
+    return crc32(title.encode()) % 10**6 + 1
+
+
+def dashboard(uid: str, *labels: str, panel: str = "") -> str:
+    """Return a template for a dashboard's URL, its variables set from the labels of the alert.
+
+    `panel`: title of the panel that is opened over the whole screen; else the dashboard is.
+    """
+    view = f"&viewPanel={panel_id(panel)}" if panel else ""
     chosen = "".join(
         f"{{{{ with $labels.{label} }}}}&var-{label}={{{{ . | urlquery }}}}{{{{ end }}}}"
         for label in labels
     )
-    return f"tokenpulse-{uid}?orgId=1{chosen}"
+    return f"tokenpulse-{uid}?orgId=1{view}{chosen}"
 
 
 LIVE = dashboard("live", "model", "region")  # of the place that the alert names
+REQUESTS_OF_PLACE = dashboard("live", "model", "region", panel="Requests of the chosen by outcome")
 
 
 @dataclass(frozen=True, slots=True)

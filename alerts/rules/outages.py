@@ -29,7 +29,14 @@ from alerts.promql import (
     on,
     total_of,
 )
-from alerts.rules.model import Alert, Read, customers_affected, dashboard, traffic_share
+from alerts.rules.model import (
+    REQUESTS_OF_PLACE,
+    Alert,
+    Read,
+    customers_affected,
+    dashboard,
+    traffic_share,
+)
 from alerts.rules.place_counts import CELL, CELL_LABELS, eligible, failures
 from exporters.catalogue import requests as catalogue
 from slo.policy.conditions import (
@@ -55,6 +62,7 @@ FLEET_KEEP_S = PLACE_KEEP_S + 30
 _WINDOW = "1m"
 _LABELS = {"derived_from": "state", "route": "sre"}
 _SHARE = "{{ $value | humanizePercentage }}"
+_FLEET_PANEL = "Error ratio over time"
 
 
 def outage_alerts() -> tuple[Alert, ...]:
@@ -295,7 +303,7 @@ def _page(
         labels={**_LABELS, "scope": scope},
         affected=_affected(scope),
         customers=customers_affected(),
-        link=dashboard("live", "model", "region"),
+        link=REQUESTS_OF_PLACE if scope != "fleet" else dashboard("live", panel=_FLEET_PANEL),
         reads=(*reads, Read("series", CELL_WINDOW)),
     )
 

@@ -14,7 +14,17 @@ from fractions import Fraction
 
 from alerts.promql import any_of, newest, number, total_of
 from alerts.rules.customers import customer_alerts
-from alerts.rules.model import KEEP_FIRING_S, Alert, Group, Read, dashboard, traffic_share, whom
+from alerts.rules.model import (
+    KEEP_FIRING_S,
+    LIVE,
+    REQUESTS_OF_PLACE,
+    Alert,
+    Group,
+    Read,
+    dashboard,
+    traffic_share,
+    whom,
+)
 from alerts.rules.outages import outage_alerts
 from alerts.rules.place_counts import place_records
 from exporters.catalogue import requests as catalogue
@@ -139,7 +149,8 @@ def _jump_alert(
         for_s=for_s,
         keep_firing_s=KEEP_FIRING_S,
         labels={**_LABELS, "window": window},
-        link=dashboard("live", "model", "region"),
+        # The board has no customers among its variables.
+        link=LIVE if scopes == ("customer",) else REQUESTS_OF_PLACE,
         reads=tuple(
             Read(scope, read) for scope in scopes for read in sorted({window, _HOUR, _DAY})
         ),

@@ -111,7 +111,8 @@ def test_an_unknown_key_does_not_survive_the_schema() -> None:
 @board_names
 def test_panels_and_queries_have_names_of_their_own(name: str) -> None:
     board = BOARDS[name]
-    ids = [panel["id"] for panel in board["panels"]]
+    rows = [panel for panel in board["panels"] if panel["type"] == "row"]
+    ids = [panel["id"] for panel in panels(board) + rows]
     assert len({*ids}) == len(ids)
     assert min(ids) > 0
     titles = Counter(panel["title"] for panel in panels(board))
@@ -211,6 +212,9 @@ def test_every_alert_leads_to_a_board_with_its_variables_and_to_a_runbook() -> N
         url = rule["annotations"]["dashboard_url"]
         match = re.fullmatch(r"https://grafana\.example/d/([\w-]+)\?orgId=1(.*)", url)
         assert match, url
+        opened = [int(panel) for panel in re.findall(r"viewPanel=(\d+)", match[2])]
+        # Not one of a collapsed row, which hides it once the panel is closed.
+        assert set(opened) <= {panel["id"] for panel in BY_UID[match[1]]["panels"]}, url
         wanted = {*re.findall(r"var-(\w+)=", match[2])}
         assert wanted <= {*variables(BY_UID[match[1]])}, url
         runbook = rule["annotations"]["runbook_url"].rpartition("/")[2]
