@@ -377,7 +377,7 @@ class Engine:
                 kept.judged[name][1],
                 tuple(kept.closed_periods(name)),
                 kept.adjusted.get(name, ()),
-                tuple(kept.reopened(name)),
+                tuple(kept.reopenings(name)),
             )
 
     async def _read_windows(self) -> None:

@@ -74,7 +74,7 @@ class TrackedObjective:
         ]
         return sorted(mine, key=lambda one: -one.begin)
 
-    def reopened(self, name: str) -> list[ReopenedPeriod]:
+    def reopenings(self, name: str) -> list[ReopenedPeriod]:
         """Return the periods that operators opened again, also closed ones, oldest first."""
         return sorted(self.head.reopened.get(name, ()), key=lambda one: one.at_s)
 
@@ -117,7 +117,7 @@ class TrackedObjective:
         last = last_closed_period(self.objective.period, over_s)
         in_force = self.causes(windows)
         for name in self.minute_counts.names(self.objective.scope.per):
-            reopened = {(one.before.begin, one.before.end) for one in self.reopened(name)}
+            reopened = {(one.before.begin, one.before.end) for one in self.reopenings(name)}
             for period in {last, *(one for one in reopened if one[1] * 60 <= over_s)}:
                 self._close(name, period, in_force, now_s)
 

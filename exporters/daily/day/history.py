@@ -111,7 +111,7 @@ class BoardContext:
         reopened = self.reopened.get(shown.date)
         if not reopened:
             return shown
-        return replace(shown, note=text.both(text.reopened(reopened, self.zone), shown.note))
+        return replace(shown, note=text.both(text.reopening_note(reopened, self.zone), shown.note))
 
     def _show(self, counts: DayCounts) -> Day:
         day = counts.day

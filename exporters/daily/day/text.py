@@ -216,7 +216,7 @@ def silent(seal_at_s: float, zone: ZoneInfo) -> str:
     )
 
 
-def reopened(reopenings: Sequence[Reopening], zone: ZoneInfo) -> str:
+def reopening_note(reopenings: Sequence[Reopening], zone: ZoneInfo) -> str:
     """Return who took back that a day was final, when and why."""
     words = [
         f"by {one.author} at {minute(one.at_s, zone)} ({one.reason.rstrip('.')})"
