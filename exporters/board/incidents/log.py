@@ -93,7 +93,7 @@ class IncidentRecord:
             seen_s=max(self.seen_s, other.seen_s),
             affected_ratio=max(shares, default=None),
             firing_since_s=min(firings_s, default=None),
-            where=_joined(self.where, other.where),
+            where=_join_places(self.where, other.where),
         )
 
     @classmethod
@@ -276,7 +276,7 @@ class IncidentLog:
             runbook=incident.runbook,
             firing_since_s=min(firings_s, default=None),
             fires_from_s=fires_from_s,
-            where=_joined(last.where, incident.where),
+            where=_join_places(last.where, incident.where),
             group=incident.group,
         )
         extent = incident.extent
@@ -362,7 +362,7 @@ def _shares_place(record: IncidentRecord, incident: Incident) -> bool:
     )
 
 
-def _joined(before: Where, now: Where) -> Where:
+def _join_places(before: Where, now: Where) -> Where:
     """Return the places of an incident and those to which it spread.
 
     Those of another kind replace them: a model and a region together are that model there.
