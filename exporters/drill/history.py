@@ -75,7 +75,7 @@ class HistoryCache:
         while (history := self._next_due()) is not None:
             began = time.monotonic()
             try:
-                await self._read([history], time.time())
+                await self._read_steps([history], time.time())
             # Half of a reading must not be completed from a later state.
             except Exception:
                 self._forget()
@@ -109,11 +109,11 @@ class HistoryCache:
 
     async def read(self, now_s: float) -> None:
         """Read all steps at `now_s`, the wall clock. Raises StoreError."""
-        await self._read(self._histories, now_s)
+        await self._read_steps(self._histories, now_s)
         while any(history.unread for history in self._histories):
-            await self._read(self._histories, now_s)
+            await self._read_steps(self._histories, now_s)
 
-    async def _read(self, histories: Sequence[StepHistory], now_s: float) -> None:
+    async def _read_steps(self, histories: Sequence[StepHistory], now_s: float) -> None:
         snapshot = await self._reader.snapshot()
         for history in histories:
             history.begin(now_s)

@@ -184,12 +184,12 @@ class IncidentView:
     def places(self) -> list[tuple[str, str, str]]:
         """Return the words, the shown name and the address of each place with a page."""
         return [
-            (KIND_WORDS[kind], self._shown(dimension, name), place_address(kind, name))
+            (KIND_WORDS[kind], self._display_name(dimension, name), place_address(kind, name))
             for dimension, name in self.incident.where
             if (kind := _KIND_OF.get(dimension))
         ]
 
-    def _shown(self, dimension: str, name: str) -> str:
+    def _display_name(self, dimension: str, name: str) -> str:
         return self.name_of(name) if dimension == "customer" else shown_name(name)
 
 

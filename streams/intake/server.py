@@ -161,7 +161,7 @@ class IntakeServer:
         """
         reservation = _Reservation(self._in_flight)
         try:
-            body = await self._read(request, reservation)
+            body = await self._read_body(request, reservation)
             content = await self._inflate(request, body, reservation)
             records, converted = await bodies.convert(sender, request.content_type, content)
             origin = self._origin(bodies, sender, records)
@@ -177,7 +177,7 @@ class IntakeServer:
         self._processor.count(sender.tenant, records, converted, processed)
         return processed
 
-    async def _read(self, request: web.Request, reservation: _Reservation) -> bytes:
+    async def _read_body(self, request: web.Request, reservation: _Reservation) -> bytes:
         """Return the body as it was sent. Raises BodyError if it is too large, SlowBodyError."""
         limit = self._settings.max_body_bytes
         if (request.content_length or 0) > limit:

@@ -184,13 +184,13 @@ def _contract_guess(lines: Iterable[EventLine | RowError]) -> Guess | None:
         elif line.ended_at_ms is None or given_json(line.value, "request_id") is None:
             failures.append(RowError(line.line, "no request_id or no ended_at"))
         else:
-            rows.append(Row(line.line, _shown(line.value), line.ended_at_ms))
+            rows.append(Row(line.line, _display(line.value), line.ended_at_ms))
     if len(rows) <= len(failures):
         return None
     return Guess(EVENTS, "events of the contract (docs/events.md)", rows, failures)
 
 
-def _shown(value: bytes) -> Any:
+def _display(value: bytes) -> Any:
     """Return an event as it is shown; U+FFFD stands for what is no text."""
     return replace_half_pairs(decode_json(value.decode(errors="replace").encode()))
 

@@ -95,7 +95,7 @@ def build_rules(
     out = out or Path("alerts/generated") / output
     texts = build(policies, output, Links(runbooks, dashboards, board, job))
     # As bytes, so that line ends are compared too.
-    stale = [name for name, text in texts.items() if _read(out / name) != text.encode()]
+    stale = [name for name, text in texts.items() if _read_file(out / name) != text.encode()]
     if check:
         for name in stale:
             click.echo(f"{out / name}: differs from the policies; run `tokenpulse rules build`")
@@ -126,7 +126,7 @@ def _refuse_example(option: str, url: str) -> None:
         )
 
 
-def _read(file: Path) -> bytes | None:
+def _read_file(file: Path) -> bytes | None:
     """Return the content of a file; None if it cannot be read, as if it were missing."""
     try:
         return file.read_bytes()

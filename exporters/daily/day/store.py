@@ -42,7 +42,7 @@ class DayStore:
 
     async def read(self, dates: Iterable[str]) -> dict[str, bytes]:
         """Return the stored data of those dates that are final."""
-        return await self._read("day", list(dates))
+        return await self._read_dates("day", list(dates))
 
     async def is_damaged(self, date: str) -> bool:
         """Return whether a date is final, and its stored data cannot be read."""
@@ -53,7 +53,7 @@ class DayStore:
 
     async def details(self, dates: Iterable[str]) -> dict[str, bytes]:
         """Return the counts of those dates, if still stored."""
-        return await self._read("detail", list(dates))
+        return await self._read_dates("detail", list(dates))
 
     async def first(self) -> str | None:
         """Return the earliest final date, or None if there is none."""
@@ -138,7 +138,7 @@ class DayStore:
         prefix = self._field(kind, "").encode()
         return [field.removeprefix(prefix).decode() for field in fields if field.startswith(prefix)]
 
-    async def _read(self, kind: str, dates: list[str]) -> dict[str, bytes]:
+    async def _read_dates(self, kind: str, dates: list[str]) -> dict[str, bytes]:
         if not dates:
             return {}
         fields = [self._field(kind, date) for date in dates]
