@@ -24,6 +24,7 @@ from exporters.daily.render.data import json_text
 from exporters.daily.render.html import content_security_policy, html
 from exporters.server.http import create_app
 from exporters.server.refresher import Refresher
+from streams.clock import RedisClock
 from streams.config.settings import Settings
 from streams.errors import ConfigError, RequestError
 from streams.store.contract import StoreError
@@ -205,10 +206,10 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
     real = DailyBoardBuilder.facts
 
     async def counted(
-        self: Any, now_s: float, date: str | None, kind: PeriodKind
+        self: Any, now_s: float, date: str | None, kind: PeriodKind, clock: RedisClock
     ) -> DailyFacts | None:
         made.append(date)
-        return await real(self, now_s, date, kind)
+        return await real(self, now_s, date, kind, clock)
 
     monkeypatch.setattr(DailyBoardBuilder, "facts", counted)
     boards = running(two_days(redis_server.url))
@@ -233,7 +234,9 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
     at_work, most = 0, 0
     began, go_on = threading.Event(), asyncio.Event()
 
-    async def slow(self: Any, now_s: float, date: str | None, kind: PeriodKind) -> DailyFacts:
+    async def slow(
+        self: Any, now_s: float, date: str | None, kind: PeriodKind, clock: RedisClock
+    ) -> DailyFacts:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
@@ -273,7 +276,9 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
 ) -> None:
     go_on = asyncio.Event()
 
-    async def slow(self: Any, now_s: float, date: str | None, kind: PeriodKind) -> DailyFacts:
+    async def slow(
+        self: Any, now_s: float, date: str | None, kind: PeriodKind, clock: RedisClock
+    ) -> DailyFacts:
         if date is not None:
             await go_on.wait()
         return some_facts()
@@ -306,7 +311,7 @@ def test_a_store_that_is_gone_fails_the_board_and_nothing_else(
 def test_a_board_that_breaks_is_told_once_and_tried_again(
     running: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(self: Any, now_s: float, date: None, kind: str) -> Never:
+    async def broken(*_: object) -> Never:
         raise ZeroDivisionError("a mistake of ours")
 
     monkeypatch.setattr(DailyBoardBuilder, "facts", broken)
