@@ -18,6 +18,9 @@ from exporters.daily.day.store import store_errors
 from streams.store.keys import Keys
 
 LEASE_S = 600  # longer than a delivery takes, retries and time-outs included
+# As another host sees it: two clocks that are accepted differ by up to twice the largest
+# `redis.max_clock_offset_s` (60 s), and the end of the lease is rounded.
+_LEASE_MAX_S = LEASE_S + 121
 KEPT_S = 400 * 86_400
 _SENDING = "sending"
 
@@ -47,8 +50,8 @@ class Sent:
                     fields = await self._fields(pipe)
                     until_s = float(fields.pop(_SENDING, "").partition(" ")[0] or 0)
                     # A run that died keeps its lease until it ends. A longer one is of a clock that
-                    # was ahead, and would last until that time.
-                    if now_s < until_s <= now_s + LEASE_S:
+                    # was wrong, and would last until that time.
+                    if now_s < until_s <= now_s + _LEASE_MAX_S:
                         return None
                     pipe.multi()  # type: ignore[no-untyped-call]
                     pipe.hset(self.key, _SENDING, f"{now_s + LEASE_S:.0f} {self._token}")

@@ -161,6 +161,24 @@ def test_a_run_that_died_does_not_keep_the_day_for_ever(
     asyncio.run(go())
 
 
+# Clocks that each differ by the largest redis.max_clock_offset_s from that of Redis.
+@pytest.mark.parametrize("later_s", [0, 0.2, -5, -120, 120])
+def test_of_two_hosts_with_accepted_clocks_one_sends(
+    redis_server: RedisServer, redis_client: Redis, later_s: float
+) -> None:
+    async def claims() -> list[bool]:
+        client = connect(redis_server.url, 5)
+        try:
+            return [
+                await Sent(client, "g", "t", DATE).claim(now_s) is not None
+                for now_s in (1_000_100.6, 1_000_100.6 + later_s)
+            ]
+        finally:
+            await client.aclose()
+
+    assert asyncio.run(claims()) == [True, False]
+
+
 def test_redis_keeps_no_address_and_forgets(
     mailbox: Mailbox, redis_server: RedisServer, redis_client: Redis, send: Callable[..., Any]
 ) -> None:
