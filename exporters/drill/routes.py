@@ -46,7 +46,6 @@ _CHART_OF = {
     "TokenpulseCacheHitLow": "cache",
     "TokenpulseCachedTokensUnreported": "cache",
     "TokenpulseTtftHigh": "ttft",
-    "TokenpulseModelSlowInRegion": "ttft",
     "TokenpulseTpotHigh": "tpot",
     "TokenpulseDurationHigh": "duration",
     "TokenpulseTokenVolumeDrop": "tokens",

@@ -10,7 +10,7 @@ The fleet may still meet its target: one model with a tenth of all requests make
 only after some minutes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +29,8 @@ from exporters.board.input import BoardInput
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import measure, regroup_sums, slow
 from slo.policy.conditions import CELL_WINDOW, LATE_MIN_REQUESTS, USUAL_MIN_REQUESTS
+from slo.policy.indicators import LATENCY_WORDS
+from slo.policy.policy import LatencyThresholdObjective, Policy
 from streams.state.tables import Ints
 
 # Latency -> its alert, and its name on the cards.
@@ -127,25 +129,34 @@ def early_slowness(
             yield replace(incident, where=at_places, group=slow_group(latency))
 
 
-def slow_cell_incidents(reading: BoardInput) -> Iterator[Incident]:
+def slow_cell_incidents(reading: BoardInput, policies: Iterable[Policy]) -> Iterator[Incident]:
     """Yield the models that an alert finds slow in one region, the most urgent ones only."""
+    # Each latency objective of the fleet has such an alert.
+    objectives = {
+        (policy.name, objective.name): objective
+        for policy in policies
+        for objective in policy.objectives
+        if isinstance(objective, LatencyThresholdObjective)
+    }
     states = sorted(
         reading.alerts.named(SLOW_CELL),
         key=lambda state: (URGENCY[severity_of(state)], state.value),
     )
     for state in states[:INCIDENTS_MAX]:
         model, region = (state.series[dimension] for dimension in ("model", "region"))
+        about = (state.rule_labels["policy"], state.rule_labels["objective"])
+        latency = objectives[about].indicator.measure
         yield Incident(
             severity_of(state),
-            f"Model {model} in region {region}: {fmt.percent(state.value)} of the first tokens of "
-            f"the {fmt.last_window(CELL_WINDOW)} were in time; of this model elsewhere, and of "
-            "other models there, most were.",
+            f"Model {model} in region {region}: {fmt.percent(state.value)} of the requests of the "
+            f"{fmt.last_window(CELL_WINDOW)} have a {LATENCY_WORDS[latency]} within the target; of "
+            "this model elsewhere, and of other models there, most have.",
             SLOW_CELL,
             SLOW_CELL,
-            incident_key(SLOW_CELL, model, region),
+            incident_key(SLOW_CELL, *about, model, region),
             notification_of([state]),
             where=(("model", model), ("region", region)),
-            group=slow_group("ttft"),
+            group=slow_group(latency),
         )
 
 

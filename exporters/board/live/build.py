@@ -172,7 +172,7 @@ class LiveBoard:
             incidents += early_cache_failures(
                 reading, self._groups, statuses, about_thresholds, flooding
             )
-            about_cells = list(slow_cell_incidents(reading))
+            about_cells = list(slow_cell_incidents(reading, self._policies))
             about_latency = about_thresholds + about_cells
             incidents += early_slowness(reading, self._groups, self.limits, about_latency)
             incidents += about_latency

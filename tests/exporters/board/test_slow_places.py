@@ -173,3 +173,27 @@ def test_an_alert_about_a_model_in_one_region_tells_the_share_in_time(
     ]
     share = float(incident.words.removeprefix("Model opus in region us-east-1: ").split(" %")[0])
     assert share == pytest.approx(100 * sum(inside) / len(inside), abs=2)
+
+
+@pytest.mark.parametrize("times", [1, 6])
+def test_alerts_about_both_latencies_of_a_cell_are_two_incidents(
+    configured: Callable[..., Any], times: float
+) -> None:
+    place = {"model": "opus", "region": "us-east-1"}
+    slower = slow(NOW_S - 200, place, times)
+
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        #  200 tokens after the first: 10 ms each, and 100 ms each in the slow cell
+        hit = one["ended_at"] >= (NOW_S - 200) * 1_000 and place.items() <= one.items()
+        ttft_ms = slower(one)["ttft_ms"]
+        duration_ms = ttft_ms + (20_000 if hit else 2_000)
+        return {"output_tokens": 201, "ttft_ms": ttft_ms, "duration_ms": duration_ms}
+
+    facts = facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, change))
+    incidents = {one.group: one for one in told(facts, "TokenpulseModelSlowInRegion")}
+    assert incidents.keys() == ({"slow tpot"} if times == 1 else {"slow tpot", "slow ttft"})
+    assert "have a time per output token within the target" in incidents["slow tpot"].words
+    assert {one.where for one in incidents.values()} == {tuple(place.items())}
+    assert len({one.key for one in incidents.values()}) == len(incidents)
+    # The alerts name the cell already, so there is no early sign beside them.
+    assert slow_ones(facts) == []
