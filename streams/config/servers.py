@@ -62,6 +62,8 @@ _WITH_ARTICLE = {
     "oauth_token_url": "an oauth_token_url",
     "aws_region": "an aws_region",
 }
+# Settings of one mechanism.
+_ONLY_FOR = {"oauth_token_url": "OAUTHBEARER", "aws_region": "AWS_MSK_IAM"}
 
 
 class Kafka(Section):
@@ -190,8 +192,13 @@ class Kafka(Section):
             "oauth_token_url": self.oauth_token_url,
             "aws_region": self.aws_region,
         }
-        for name, value in given.items():
-            if name in required and not value:
+        for name, mechanism in _ONLY_FOR.items():
+            if given[name] and self.sasl_mechanism != mechanism:
+                raise ValueError(
+                    f"{name} is for sasl_mechanism {mechanism}; set that, or leave it out"
+                )
+        for name in required:
+            if not given[name]:
                 raise ValueError(f"{self._login_name()} needs {_WITH_ARTICLE[name]}; set it")
         unused = [name for name, value in given.items() if value and name not in required]
         if unused and not required:
@@ -231,7 +238,7 @@ class Kafka(Section):
                     "oauth_scope and oauth_ca_file are for a token endpoint; set oauth_token_url, "
                     "or leave them out"
                 )
-        elif self.oauth_token_url.startswith("http://"):
+        elif urlsplit(self.oauth_token_url).scheme == "http":
             if not self.allow_sasl_without_tls:
                 raise ValueError(
                     "oauth_token_url sends the client's secret unencrypted; write https://, or set "

@@ -295,11 +295,12 @@ async def _admin(
         # aiokafka reports a refused login like a broker that does not answer.
         silent += ", or it refuses login or certificate: see the line before, and kafka.username"
     try:
+        # aiokafka would report a failure of the token endpoint as a silent broker.
+        if (tokens := secured.get("sasl_oauth_token_provider")) is not None:
+            await tokens.token()  # it has a time limit of its own
         async with asyncio.timeout(timeout_s):
             # Otherwise aiokafka would log every refused connection as an error.
             await _check_port(bootstrap)
-            if (tokens := secured.get("sasl_oauth_token_provider")) is not None:
-                await tokens.token()  # aiokafka would report its failure as a silent broker
             admin = AIOKafkaAdminClient(
                 bootstrap_servers=bootstrap,
                 request_timeout_ms=max(1, int(timeout_s * 1000)),

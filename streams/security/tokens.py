@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from http import HTTPStatus
 from importlib import import_module
+from urllib.parse import quote_plus
 
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, encode_basic_auth
@@ -70,7 +71,9 @@ class EndpointTokens(TokenProvider):
         """Raises ConfigError if a file of the settings cannot be read."""
         super().__init__()
         self._url = str(kafka.oauth_token_url)
-        login = encode_basic_auth(kafka.username or "", kafka.login_password() or "")
+        # Encoded as in a form first (RFC 6749, section 2.3.1): an id may contain a colon.
+        user, secret = quote_plus(kafka.username or ""), quote_plus(kafka.login_password() or "")
+        login = encode_basic_auth(user, secret)
         self._headers = {"Accept": "application/json", "Authorization": login}
         self._form = {"grant_type": "client_credentials"}
         if kafka.oauth_scope is not None:
@@ -90,8 +93,14 @@ class EndpointTokens(TokenProvider):
                     allow_redirects=False,
                 ) as answer,
             ):
-                body = await answer.content.read(_MOST_ANSWER_BYTES)
-                status = answer.status
+                status, body = answer.status, b""
+                async for part in answer.content.iter_chunked(65_536):
+                    body += part
+                    if len(body) > _MOST_ANSWER_BYTES:
+                        raise self._unavailable(
+                            f"answered more than {_MOST_ANSWER_BYTES:,} bytes; set it to the token "
+                            "endpoint of the issuer"
+                        )
         except (ClientError, TimeoutError, OSError) as error:
             reason = one_line(error) or f"no answer within {_TIMEOUT_S:g} s"
             raise self._unavailable(

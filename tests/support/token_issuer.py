@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote_plus
 
 from tests.support.certificates import Certificate
 from tests.support.checks import not_none
@@ -79,7 +79,7 @@ def token_issuer(
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
             issuer.asked.append({name: values[0] for name, values in form.items()})
-            login = b64encode(":".join(issuer.client).encode()).decode()
+            login = b64encode(":".join(map(quote_plus, issuer.client)).encode()).decode()
             if issuer.redirect is not None:
                 self.reply(302, b"")
             elif self.headers.get("Authorization") != f"Basic {login}":

@@ -87,6 +87,9 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     if hdr is not None:
         # Before the query, which may take long.
         check_output("--hdr", hdr)
+    # Without customers in the answer, a client needs neither the directory nor the key of its ids.
+    with_names = "customer" in question.by and not as_json
+    names = Customers(load_directory(settings) if with_names else {})
     kafka = settings.kafka
     answer = run_with_redis(
         settings, lambda client: query(client, kafka.group, kafka.topic, question)
@@ -106,7 +109,6 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     else:
         targets = report_targets(settings)
         print_measures(measures, targets)
-        names = Customers(load_directory(settings))
         print_table(measures, targets, is_step_given(ctx), names.name_of)
 
 

@@ -66,7 +66,9 @@ class NestedRequests:
         return inner | outer
 
     def _find_outer(self, requests: Mapping[str, Span], groups: Iterable[SpanGroup]) -> set[str]:
-        outer = self._above.among(requests.keys())
+        # One that has counted is sent again, as its sender got no answer: it counts again, as the
+        # request inside of it was left out meanwhile.
+        outer = self._above.among(requests.keys()) - self._counted.among(requests.keys())
         traces = Counter([span.trace_id for span in requests.values()])
         # Most traces have one request, and most records only such traces.
         if len(traces) == len(requests):

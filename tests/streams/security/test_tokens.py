@@ -76,6 +76,12 @@ def test_the_login_of_a_kafka_client_is_the_provider(issuer: Issuer) -> None:
     assert "sasl_plain_password" not in found
 
 
+def test_ids_and_secrets_may_contain_any_character(issuer: Issuer) -> None:
+    issuer.client = "api://tokenpulse", "50 % + a:b/ä"
+    kafka = settings(issuer, username=issuer.client[0], password=issuer.client[1])
+    assert asyncio.run(fetched(EndpointTokens(kafka))) == ["token-1"]
+
+
 def failure(kafka: Kafka) -> str:
     with pytest.raises(TokenUnavailable) as caught:
         asyncio.run(fetched(EndpointTokens(kafka)))
@@ -194,6 +200,10 @@ URL = "https://login.example.com/oauth2/token"
             {**OAUTH, "oauth_token_url": "http://login.example.com/token"},
             "oauth_token_url sends the client's secret unencrypted; write https://",
         ),
+        (
+            {**OAUTH, "oauth_token_url": "HTTP://login.example.com/token"},
+            "oauth_token_url sends the client's secret unencrypted; write https://",
+        ),
         ({**OAUTH, "oauth_token_url": "login.example.com"}, "not the address of a token endpoint"),
         (
             {**OAUTH, "oauth_token_url": "https://me:hunter2@login.example.com/token"},
@@ -201,7 +211,7 @@ URL = "https://login.example.com/oauth2/token"
         ),
         (
             {**OAUTH, "oauth_token_url": URL, "aws_region": "eu-west-1"},
-            "OAUTHBEARER uses no aws_region; leave it out",
+            "aws_region is for sasl_mechanism AWS_MSK_IAM; set that, or leave it out",
         ),
         (
             {
@@ -214,7 +224,11 @@ URL = "https://login.example.com/oauth2/token"
             "oauth_ca_file is given, but oauth_token_url is not encrypted",
         ),
         ({"oauth_scope": "kafka"}, "oauth_scope and oauth_ca_file are for a token endpoint"),
-        ({"oauth_token_url": URL}, "a login is given, but security_protocol is PLAINTEXT"),
+        ({"oauth_token_url": URL}, "oauth_token_url is for sasl_mechanism OAUTHBEARER; set that"),
+        (
+            {**OAUTH, "oauth_token_url": URL, "sasl_mechanism": "PLAIN"},
+            "oauth_token_url is for sasl_mechanism OAUTHBEARER; set that, or leave it out",
+        ),
         ({**MSK, "aws_region": None}, "AWS_MSK_IAM needs an aws_region; set it"),
         ({**MSK, "username": "me"}, "AWS_MSK_IAM uses no username; leave it out"),
     ],

@@ -279,5 +279,5 @@ def test_an_archive_topic_that_was_made_again_is_one_error_and_is_written_again(
 def test_the_shipped_access_list_lets_a_worker_do_it() -> None:
     users = Path("deploy/redis/users.acl").read_text().splitlines()
     [worker] = [line for line in users if line.startswith("user worker ")]
-    wanted = {"+scan", "+hgetall", "+hget", "+hset", "+expire", "+multi", "+exec"}
+    wanted = {"+scan", "+hgetall", "+hget", "+hset", "+expire", "+watch", "+multi", "+exec"}
     assert wanted <= set(worker.split())

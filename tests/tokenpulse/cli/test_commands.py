@@ -205,6 +205,16 @@ def test_report_as_json_has_exactly_the_documented_keys(
     assert "requests    1\n" in told
     assert "cache hit   40 %\n" in told
     assert "ttft        unknown\n" in told
+    # Only names of customers need the key of their ids, which a client may lack.
+    directory = tmp_path / "customers.yaml"
+    directory.write_text("- {id: acme, name: Acme}\n")
+    exporter = settings.exporter.model_copy(update={"customer_directory": directory})
+    worker = settings.worker.model_copy(update={"customer_key": None})
+    keyless = settings.model_copy(update={"worker": worker, "exporter": exporter})
+    assert run("report", settings=keyless).stdout == told
+    by_customer = run("report", "--by", "customer", settings=keyless)
+    assert_one_line(by_customer, "worker.customer_key")
+    assert "requests" not in by_customer.stdout
     assert_one_line(
         run("report", "--from", "2030-01-01T00:00:00Z", settings=settings), "no data to report"
     )
