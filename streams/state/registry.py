@@ -127,7 +127,8 @@ class Registry:
         """Continue the counts of overflowed events, and note which names are reserved by now.
 
         `reserved_since_ms`: by dimension and name, the event time from which on no event of that
-        name was counted as `__other__`; 0 if none ever was. Customers by their token.
+        name was counted as `__other__`; 0 if none ever was. Customers by their token. Names that
+        are no longer reserved stay in it until an event of them is counted as `__other__`.
         """
         self.overflowed.update(overflowed)
         reserved = dict(zip(SERIES_DIMENSIONS, self._reserved, strict=False))
@@ -136,11 +137,11 @@ class Registry:
             limits = _LIMITS_OF.get(dimension, (dimension, "series"))
             has_overflowed = any(self.overflowed[limit] for limit in limits)
             now_ms = (watermark_ms or 0) + _AHEAD_MS if has_overflowed else 0
+            # Also names that no policy reserves now: it may come back, as after an unreadable file.
             before = reserved_since_ms.get(dimension, {})
-            if names:
-                self.reserved_since_ms[dimension] = {
-                    name: before.get(name, now_ms) for name in sorted(names)
-                }
+            if names or before:
+                since_ms = dict.fromkeys(names, now_ms) | dict(before)
+                self.reserved_since_ms[dimension] = dict(sorted(since_ms.items()))
 
     def series_numbers(self, keys: Sequence[SeriesKey], events: Sequence[int]) -> Ints:
         """Number of each of a batch's distinct series, in order of first appearance.
@@ -212,6 +213,11 @@ class Registry:
         if full and overflowed not in self._series_number and overflowed != only_reserved:
             self.overflowed["series"] += events
             overflowed = only_reserved
+        # Served and requested tiers are reserved together.
+        dimensions = (*SERIES_DIMENSIONS, "service_tier")
+        for dimension, name, given in zip(dimensions, overflowed, key, strict=False):
+            if name != given:
+                self._forget_since(dimension, given)
         number = self._series_number.get(overflowed)
         return self._add_series(overflowed) if number is None else number
 
@@ -231,16 +237,25 @@ class Registry:
         held = len(self._customers) + len(self._awaited_customers)
         if not (is_reserved or customer in self._customers or held < self._limits.customers):
             self.overflowed["customer"] += events
+            self._forget_since("customer", customer)
             customer = OTHER
         key = (customer, model if model in self._seen[0] else OTHER)
         full = len(self.customers) >= self._limits.customer_models
-        is_reserved &= model in self._reserved[0]
+        is_kept = is_reserved and model in self._reserved[0]
         # The row of other models is always allowed, so that every event has a row.
-        if full and not is_reserved and key not in self._customer_number and key[1] != OTHER:
+        if full and not is_kept and key not in self._customer_number and key[1] != OTHER:
             self.overflowed["customer_model"] += events
+            if not is_reserved:
+                self._forget_since("customer", customer)
+            if model not in self._reserved[0]:
+                self._forget_since("model", model)
             key = (customer, OTHER)
         number = self._customer_number.get(key)
         return self._add_customer(key) if number is None else number
+
+    def _forget_since(self, dimension: str, name: str) -> None:
+        """Forget since when a name has had rows of its own: an event of it had none."""
+        self.reserved_since_ms.get(dimension, {}).pop(name, None)
 
     def _add_customer(self, key: CustomerKey) -> int:
         self._customer_number[key] = len(self.customers)

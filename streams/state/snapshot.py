@@ -86,7 +86,8 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     offset: int | None = None  # the field `offset` of the same write
     checksums: dict[str, int] = {}  # of the other fields beside the slices, by name
     generations: tuple[Generation, ...] = ()  # the last ones, the present one at the end
-    # By dimension and reserved name: since when none of its events was counted as __other__.
+    # By dimension and name: since when none of its events was counted as __other__. Names that are
+    # or were reserved.
     reserved_since_ms: dict[str, dict[str, int]] = {}
 
     def watermark(self) -> Watermark:

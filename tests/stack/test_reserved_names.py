@@ -33,9 +33,10 @@ def test_a_model_of_a_policy_has_its_row_and_a_worker_without_the_file_counts_on
     policy = tmp_path / "acme.yaml"
     policy.write_text(POLICY)
     counted = {}
-    for name, path in (("present", policy), ("absent", tmp_path / "none.yaml")):
+    absent = tmp_path / "none.yaml"
+    for name, paths in (("present", (absent, policy)), ("absent", (absent,))):
         settings = worker_settings(broker, redis_server.url, limits={"models": 2})
-        exporter = settings.exporter.model_copy(update={"policies": (str(path),)})
+        exporter = settings.exporter.model_copy(update={"policies": tuple(map(str, paths))})
         settings = settings.model_copy(update={"exporter": exporter})
         records = [
             (b"k", msgspec.json.encode(event(NOW_S, model=model, request_id=f"{at}")))
@@ -48,6 +49,7 @@ def test_a_model_of_a_policy_has_its_row_and_a_worker_without_the_file_counts_on
         counted[name] = {one["key"]["model"]: one["total"]["requests"] for one in groups}
     assert counted["present"] == {"a": 2, "large": 1, OTHER: 2}
     assert counted["absent"] == {"a": 2, "b": 1, OTHER: 2}
-    log = (tmp_path / "absent.log").read_text()
-    assert "exporter.policies cannot be read" in log
-    assert "none.yaml: no such file" in log
+    for name in counted:
+        log = (tmp_path / f"{name}.log").read_text()
+        assert "exporter.policies cannot be read" in log
+        assert "none.yaml: no such file" in log

@@ -87,6 +87,28 @@ def test_a_name_that_is_reserved_later_is_judged_from_then_on(in_world: InWorld)
     in_world(use)
 
 
+@pytest.mark.parametrize("is_folded", [False, True])
+def test_a_name_whose_policy_was_away_is_judged_if_none_of_its_requests_was_folded(
+    in_world: InWorld, is_folded: bool
+) -> None:
+    async def use(world: World) -> None:
+        world.restart_workers(KEPT, **ONE_MODEL)
+        await world.add(0, [event(NOON, model="small")])
+        # The policy cannot be read for a time.
+        world.restart_workers(ReservedNames(), **ONE_MODEL)
+        meanwhile = [event(NOON + 1, model="small"), event(NOON + 1, model="large", **FAILED)]
+        await world.add(0, meanwhile[: 1 + is_folded])
+        world.restart_workers(KEPT, **ONE_MODEL)
+        await world.add(0, [event(NOON + 2, model="large")])
+        status = (await judge(world.engine(BY_MODEL), NOW_S))["o0", ""].status
+        if is_folded:
+            assert not_none(status.unknown).code == "names_folded"
+        else:
+            assert status.attainment == recount(world.events, model="large")
+
+    in_world(use)
+
+
 def test_a_period_of_which_a_part_is_missing_is_not_closed(in_world: InWorld) -> None:
     async def use(world: World) -> None:
         await half_folded(world, ReservedNames())
