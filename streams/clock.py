@@ -65,6 +65,33 @@ class ClockReading:
         )
 
 
+class SteadyChoice:
+    """Chooses between the wall clock and Redis' clock, reading after reading.
+
+    If the newest event lies about halfway between the two, `likely_s` alone would take one and
+    then the other, and alert rules need times that rise.
+    """
+
+    def __init__(self) -> None:
+        self._takes_redis = False
+
+    def likely_s(self, reading: ClockReading, log_s: float) -> float:
+        """Return the present time: as before of the wall clock or Redis', unless the other one is
+        nearer to `log_s`, the newest event time that was counted, by half of their offset.
+        """
+        wall_s, redis_s = reading.wall_s, reading.redis_s
+        if redis_s is None:
+            return wall_s
+        offset_s = abs(wall_s - redis_s)
+        redis_nearer_by_s = abs(wall_s - log_s) - abs(redis_s - log_s)
+        # A round trip decides at the limit whether they agree; well below it they do.
+        if offset_s <= reading.max_offset_s / 2 or redis_nearer_by_s < -offset_s / 2:
+            self._takes_redis = False
+        elif redis_nearer_by_s > offset_s / 2 and not reading.agrees:
+            self._takes_redis = True
+        return redis_s if self._takes_redis else wall_s
+
+
 class RedisClock:
     """The clock of Redis, as this process last read it."""
 

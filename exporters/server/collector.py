@@ -34,7 +34,7 @@ from exporters.windows.tracker import WindowTracker
 from slo.alert_state import AlertState
 from slo.engine.report import ObjectiveResult
 from slo.policy.loading import load_policies
-from streams.clock import ClockReading, RedisClock
+from streams.clock import ClockReading, RedisClock, SteadyChoice
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.store.reader import StateReader, StateSnapshot
@@ -76,6 +76,7 @@ class Collector:
         self._incidents = BoardIncidentStore(client, kafka.group, kafka.topic)
         self._firing: list[AlertState] = []
         self._has_resumed = False
+        self._steady = SteadyChoice()
         self.forget()
 
     def forget(self) -> None:
@@ -113,7 +114,7 @@ class Collector:
         reading = None if clock is None else await clock.read()
         shift_s = 0.0
         if reading is not None:
-            now_s = reading.likely_s(snapshot.watermark_s)
+            now_s = self._steady.likely_s(reading, snapshot.watermark_s)
             shift_s = now_s - reading.wall_s
         await self._load(snapshot, now_s)
         may_close = reading is None or reading.agrees

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.clock import ClockReading, RedisClock
+from streams.clock import ClockReading, RedisClock, SteadyChoice
 from streams.store.redis import connect
 from tests.support.checks import not_none
 from tests.support.servers import RedisServer
@@ -41,6 +42,49 @@ def test_without_events_the_earlier_time_is_taken(first_s: float, second_s: floa
     reading = ClockReading(NOW_S + first_s, NOW_S + second_s, 0.0, 5)
     earlier_s = min(reading.wall_s, not_none(reading.redis_s))
     assert reading.likely_s(0) == (reading.wall_s if reading.agrees else earlier_s)
+
+
+def wall_behind(offset_s: float, round_trip_s: float = 0.01) -> ClockReading:
+    return ClockReading(NOW_S - offset_s, NOW_S, round_trip_s, 5)
+
+
+@given(SHIFTS_S, st.booleans(), st.floats(-4, 0))
+def test_a_steady_choice_leaves_a_clock_that_jumps(
+    shift_s: float, redis_jumps: bool, newest_s: float
+) -> None:
+    wall_s, redis_s = (NOW_S, NOW_S + shift_s) if redis_jumps else (NOW_S + shift_s, NOW_S)
+    choice = SteadyChoice()
+    assert choice.likely_s(wall_behind(0), NOW_S + newest_s) == NOW_S
+    taken_s = choice.likely_s(ClockReading(wall_s, redis_s, 0.01, 5), NOW_S + newest_s)
+    assert abs(taken_s - NOW_S) <= 4 * abs(newest_s) + 5
+    assert choice.likely_s(wall_behind(0), NOW_S + newest_s) == NOW_S
+
+
+@given(
+    offset_s=st.floats(5, 600),
+    least=st.floats(0, 2),
+    lags=st.lists(st.floats(0, 0.49), min_size=2),
+)
+def test_while_events_lag_by_about_the_same_the_clock_is_chosen_once(
+    offset_s: float, least: float, lags: list[float]
+) -> None:
+    choice = SteadyChoice()
+    taken = [
+        choice.likely_s(wall_behind(offset_s), NOW_S - (least + lag) * offset_s) for lag in lags
+    ]
+    changes = sum(one != other for one, other in pairwise(taken))
+    assert changes <= 1
+
+
+def test_lags_and_round_trips_that_change_let_the_time_rise() -> None:
+    for readings in (
+        [(wall_behind(6), lag_s) for lag_s in (2, 4, 2, 4)],
+        [(wall_behind(4.9, round_trip_s), 2) for round_trip_s in (0.01, 0.5, 0.01, 0.5)],
+        [(wall_behind(-4.9, round_trip_s), 2) for round_trip_s in (0.5, 0.01, 0.5, 0.01)],
+    ):
+        choice = SteadyChoice()
+        taken = [choice.likely_s(reading, NOW_S - lag_s) for reading, lag_s in readings]
+        assert len(set(taken)) == 1
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,29 @@ def test_an_exporter_shows_the_same_numbers_while_one_of_the_two_clocks_jumps(
     assert before == after
 
 
+def test_the_time_of_an_exporter_that_is_behind_rises_while_the_lag_of_events_changes(
+    configured: Callable[..., Any],
+) -> None:
+    settings = configured(windows=["1h"])
+
+    async def run() -> list[float]:
+        writer = StateWriter(settings)
+        client = connect(settings.redis.url, 5)
+        collector, times_s = Collector(settings, client, {}), []
+        for at_s, lag_s in enumerate((2, 4, 2, 5, 2), start=int(NOON_S)):
+            newest_s = at_s - lag_s
+            await writer.write(0, some_events(3, 20, newest_s - 0.5, newest_s), newest_s)
+            reading = TwoClocks(at_s - 6, at_s)
+            collected = await collector.collect(reading.wall_s, reading)
+            times_s.append(reading.wall_s + collected.shift_s)
+        await client.aclose()
+        await writer.close()
+        return times_s
+
+    times_s = asyncio.run(run())
+    assert times_s == sorted(times_s)
+
+
 @pytest.mark.parametrize("redis_s", [NOON_S - 6, NOON_S + 6, None])
 def test_a_period_is_closed_once_the_clocks_agree(
     configured: Callable[..., Any], redis_client: Redis, redis_s: float | None
