@@ -19,8 +19,8 @@ from slo.engine.counting import RequestSelection
 from slo.engine.daily import DayUptime, by_day
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_count_store import Checkpoints, DamagedWindowsError, MinuteCountStore
-from slo.engine.minute_counts import DAY, Pair
-from slo.engine.observed import alone_until_s, first_known_minute, floors_s, newest_s, sum_counts
+from slo.engine.minute_counts import DAY, Pair, sum_counts
+from slo.engine.observed import alone_until_s, counted_until_s, first_known_minute, floors_s
 from slo.engine.recount import Recount
 from slo.engine.report import ObjectiveResult
 from slo.engine.stored_objective import can_be_read_now, load_objective, store_objective
@@ -98,7 +98,7 @@ class Engine:
         if not self._objectives:
             return
         # The log decides which days are held: a clock that jumps months ahead drops no counts.
-        today = newest_s(snapshot.views, now_s) // 60 // DAY
+        today = counted_until_s(snapshot.views, snapshot.heartbeats, now_s) // 60 // DAY
         is_due = not self._kept or not 0 <= now_s - self._refreshed_s <= _ONE_PAUSE_S
         if not is_due and self._is_store_due(now_s):
             is_due = await can_be_read_now(self._store, self._kept)

@@ -271,6 +271,16 @@ class MinuteCounts:
             self.rows[name].version += 1
 
 
+def sum_counts(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
+    """Return the sums of the counts of several parts, by name."""
+    sums: dict[str, Pair] = {}
+    for part in parts:
+        for name, (total, bad) in part.items():
+            before = sums.get(name, (0, 0))
+            sums[name] = (before[0] + total, before[1] + bad)
+    return sums
+
+
 def _shift(values: Array, by: int) -> Array:
     out = np.zeros_like(values)
     if by < len(values):

@@ -1,22 +1,13 @@
 """Which slices and minutes the state of all partitions together covers. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-from slo.engine.minute_counts import Pair
+from streams.query.completeness import complete_until_s
 from streams.state.coverage import Coverage
 from streams.state.slices import HORIZON_S, LEVELS
 from streams.state.windows import extent
+from streams.store.heartbeat import Heartbeat
 from streams.store.reader import PartitionView
-
-
-def sum_counts(parts: Iterable[Mapping[str, Pair]]) -> dict[str, Pair]:
-    """Return the sums of the counts of several parts, by name."""
-    found: dict[str, Pair] = {}
-    for part in parts:
-        for name, (total, bad) in part.items():
-            had = found.get(name, (0, 0))
-            found[name] = (had[0] + total, had[1] + bad)
-    return found
 
 
 def floors_s(views: Sequence[PartitionView]) -> list[int]:
@@ -59,10 +50,15 @@ def first_known_minute(views: Sequence[PartitionView], coverage: Coverage) -> in
     return max(-(-coverage.since_ms // 60_000), min(first_ms) // 60_000)
 
 
-def newest_s(views: Sequence[PartitionView], now_s: float) -> int:
-    """Return the second up to which events are counted, at most now; now if none is.
+def counted_until_s(
+    views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat], now_s: float
+) -> int:
+    """Return the second up to which requests, or their absence, are counted; at most `now_s`.
 
-    By the slices, as the watermark is behind the newest events if few follow one another closely.
+    By the slices, as the watermark is behind the newest events if few follow one another closely,
+    and by the heartbeats, as time without requests passes too. `now_s` if there is no slice.
     """
     ends_s = [extent(view.index)[1] for view in views if view.index]
-    return int(min(now_s, max(ends_s, default=now_s)))
+    if not ends_s:
+        return int(now_s)
+    return int(min(now_s, max(*ends_s, min(complete_until_s(views, heartbeats)))))

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from slo.engine.engine import Engine
 from slo.engine.maintenance import SEAL_AFTER_S, Maintenance
 from slo.engine.minute_status import Attainment
 from streams.store.hash_fields import REACH
@@ -117,5 +118,33 @@ def test_after_a_clock_is_set_back_windows_are_obeyed_and_counts_stored_at_once(
         found = await judge(engine, NOON + 320)
         assert found["o0", ""].status.attainment == Attainment(Fraction(2), 2)
         assert await stored_reach(world) != ahead
+
+    in_world(use)
+
+
+def test_minutes_of_days_without_events_count_in_the_uptime_once_and_for_all(
+    in_world: Callable[..., Any],
+) -> None:
+    of = policy({"indicator": MINUTES | {"unknown": "up"}})
+    idle_days = 3
+
+    async def use(world: World) -> None:
+        async def minutes_up(engine: Engine, now_s: float) -> Attainment:
+            return (await judge(engine, now_s))["o0", ""].status.attainment
+
+        engine = world.engine(of)
+        await world.add(0, [event(NOON)])
+        end = (await world.writer.owned(0))[1].next_offset
+        for half_day in range(1, 2 * idle_days + 1):
+            now_s = NOON + half_day * DAY_S // 2
+            await world.writer.send_heartbeat(0, now_s, highwater=end, clock_agrees=1)
+            whole = half_day * DAY_S // 2 // 60
+            assert await minutes_up(engine, now_s + 1) == Attainment(Fraction(whole), whole)
+        # Slices of a minute are kept for 3 hours only: what was seen in the pause stays known.
+        now_s = NOON + idle_days * DAY_S + 600
+        await world.add(0, [event(now_s)])
+        whole = now_s // 60 - NOON // 60
+        for exporter in (engine, world.engine(of)):
+            assert await minutes_up(exporter, now_s + 1) == Attainment(Fraction(whole), whole)
 
     in_world(use)
