@@ -113,6 +113,8 @@ class Words(click.ParamType):
         # A terminal obeys control characters: it would change colours, or erase lines.
         if any(unicodedata.category(letter) == "Cc" and letter != "\n" for letter in text):
             self.fail(f"{ascii(text)[:60]} has control characters; leave them out", param, ctx)
+        if not text.strip():
+            self.fail("it is empty; write some words", param, ctx)
         return text
 
 

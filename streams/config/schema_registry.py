@@ -5,6 +5,7 @@ Pure, except that the password is read from a file.
 
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -68,7 +69,7 @@ class SchemaRegistry(Section):
         check_one_password(self.password, self.password_file)
         if bool(self.username) != bool(self.password or self.password_file):
             raise ValueError("username and a password go together; set both or neither")
-        if self.url is not None and self.url.startswith("http://"):
+        if self.url is not None and urlsplit(self.url).scheme == "http":
             if self.username and not self.allow_login_without_tls:
                 raise ValueError(
                     "the url sends the login unencrypted; write https://, or set "

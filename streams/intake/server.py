@@ -206,12 +206,12 @@ class IntakeServer:
     async def _inflate(self, request: web.Request, body: bytes, reservation: _Reservation) -> bytes:
         """Return the body without its encoding. Raises BodyError."""
         encoding = request.headers.get("Content-Encoding", "")
-        size = len(body) * (_MOST_TIMES if encoding else 1)
+        limit = self._settings.max_decoded_bytes
+        if not encoding:
+            return inflate(encoding, body, limit)
         # One after the other: the content takes more memory than the body that was reserved.
         async with self._inflating:
-            content = await off_loop(
-                size, inflate, encoding, body, self._settings.max_decoded_bytes
-            )
+            content = await off_loop(len(body) * _MOST_TIMES, inflate, encoding, body, limit)
             reservation.cover(len(content))
         return content
 

@@ -40,6 +40,7 @@ def test_a_value_is_converted(kind: click.ParamType, text: str, value: Any) -> N
         *((PositiveNumber(), text, "above 0") for text in ("nan", "inf", "0", "-1", "x")),
         (Words(), "a\x1b[2J", "control characters"),
         (Words(), "a\udcff", "not UTF-8"),
+        *((Words(), text, "it is empty") for text in ("", " ", "\n")),
     ],
 )
 def test_a_value_that_cannot_be_used_names_the_fix(

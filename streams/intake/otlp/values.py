@@ -4,6 +4,7 @@ Pure. Producers send one fact as a number, as text or as a list; a value without
 """
 
 import re
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -62,11 +63,14 @@ def text(value: Attribute) -> str | None:
 
 
 def host(value: Attribute) -> str | None:
-    """Return a name, or the host of a URL."""
+    """Return a name, or the host of a URL: neither its port, nor login, path and query."""
     name = text(value)
     if name is None or "://" not in name:
         return name
-    return name.partition("://")[2].partition("/")[0].rpartition("@")[2] or None
+    try:
+        return urlsplit(name).hostname or None
+    except ValueError:  # brackets that are no IPv6 address
+        return None
 
 
 def flag(value: Attribute) -> bool | None:

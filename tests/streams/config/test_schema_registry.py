@@ -14,6 +14,7 @@ HTTP, HTTPS = {"url": "http://registry:8081"}, {"url": "https://registry"}
     ("registry", "said"),
     [
         (HTTP | LOGIN, "schema_registry: the url sends the login unencrypted; write https://"),
+        ({"url": "HTTP://registry"} | LOGIN, "the url sends the login unencrypted"),
         (HTTPS | {"username": "me"}, "username and a password go together"),
         (HTTPS | {"password": "hunter2"}, "username and a password go together"),
         (HTTPS | LOGIN | {"password_file": "f"}, "give password or password_file, not both"),

@@ -75,7 +75,10 @@ def test_of_a_framework_and_its_client_the_client_counts() -> None:
     [
         ("api.example.com", "api.example.com"),
         ("https://api.example.com/v1/", "api.example.com"),
-        ("http://key:secret@10.0.0.1:8000", "10.0.0.1:8000"),
+        ("https://api.example.com:443?key=secret", "api.example.com"),
+        ("http://key:secret@10.0.0.1:8000", "10.0.0.1"),
+        ("http://[::1]:8000/v1", "::1"),
+        ("http://[", None),
         ("http://", None),
     ],
 )
