@@ -126,6 +126,19 @@ def names_by_dimension(where: Where) -> dict[str, set[str]]:
     return names
 
 
+def covers(outer: Where, inner: Where) -> bool:
+    """Return whether all requests of the inner places are in the outer ones.
+
+    More dimensions make places narrower, more names of one dimension wider. False if one of them is
+    the fleet: an alert on it names no place.
+    """
+    inside = names_by_dimension(inner)
+    return bool(outer) and all(
+        dimension in inside and inside[dimension] <= names
+        for dimension, names in names_by_dimension(outer).items()
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Incident:
     """A problem at the moment, in words."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporters import formatting as fmt
-from exporters.board.facts import Extent, Incident, Severity
+from exporters.board.facts import Extent, Incident, Severity, covers
 from exporters.board.incidents.clusters import EVERYWHERE
 from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
 from exporters.board.incidents.floods import CustomerFlood
@@ -112,14 +112,14 @@ def early_cache_failures(
 ) -> Iterator[Incident]:
     """Yield the places that lost much of their usual cached tokens in the last minute.
 
-    Those that an incident of `alerted` names already, for an alert about the cache, are left out.
+    Those inside the places of an incident of `alerted` about the cache are left out.
     So are those whose whole loss a flood explains, whose input was never cached.
     """
     about_cache = [incident for incident in alerted if incident.alert == CACHE_LOW]
     is_fleet_alerted = any(status.alert is not None for status, _ in _of_fleet(statuses))
     for incident in _cache_failures(reading, groups, statuses, flooding):
         if incident.where:
-            is_told = any(set(incident.where) <= set(other.where) for other in about_cache)
+            is_told = any(covers(other.where, incident.where) for other in about_cache)
         else:
             is_told = is_fleet_alerted
         if not is_told:

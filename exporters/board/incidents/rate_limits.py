@@ -14,7 +14,7 @@ import numpy as np
 
 from exporters import formatting as fmt
 from exporters.board.alerts import RATE_LIMITED
-from exporters.board.facts import Extent, Incident, Where
+from exporters.board.facts import Extent, Incident, Where, covers
 from exporters.board.incidents.clusters import EVERYWHERE
 from exporters.board.incidents.failures import OUTAGE_WINDOW
 from exporters.board.incidents.floods import FLOOD_DAY
@@ -88,7 +88,7 @@ def _is_about(alerted: Incident, where: Where) -> bool:
         return False
     if not where:
         return all(dimension != CUSTOMER for dimension, _ in alerted.where)
-    return set(where) <= set(alerted.where)
+    return covers(alerted.where, where)
 
 
 def _is_unusual(now: _Limited, before: _Limited) -> bool:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from exporters import formatting as fmt
 from exporters.board.alerts import SLOW_CELL, URGENCY, severity_of
 from exporters.board.breakdown import FleetTargets
-from exporters.board.facts import Extent, Incident
+from exporters.board.facts import Extent, Incident, covers
 from exporters.board.incidents.cache import USUAL_WINDOW
 from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
 from exporters.board.incidents.localisation import Localisation, SeriesGroups
@@ -99,7 +99,7 @@ def early_slowness(
 ) -> Iterator[Incident]:
     """Yield the places whose latencies rose above the fleet's targets in the last minute.
 
-    Those that an incident of `alerted` names already, for an alert about the latency, are left out.
+    Those inside the places of an incident of `alerted` about the latency are left out.
     If all places are slow alike, the fleet misses its target, which its own alert says.
     """
     for latency, (alert, label) in _LATENCIES.items():
@@ -122,7 +122,7 @@ def early_slowness(
                 places.append((where, inside))
         for where, inside in places:
             at_places = groups.where(where)
-            if any(set(at_places) <= set(incident.where) for incident in about_latency):
+            if any(covers(incident.where, at_places) for incident in about_latency):
                 continue
             target = (label, limit_us / 1e6)
             incident = _incident(minute, where.words, (inside, is_left), alert, target)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.board.facts import Incident, LiveFacts
+from exporters.board.facts import Incident, LiveFacts, covers
 from tests.support.exporter_state import NOW_S
 from tests.support.live_board import facts_of
 from tests.support.live_facts import World, in_world, told, traffic
@@ -197,3 +197,52 @@ def test_alerts_about_both_latencies_of_a_cell_are_two_incidents(
     assert len({one.key for one in incidents.values()}) == len(incidents)
     # The alerts name the cell already, so there is no early sign beside them.
     assert slow_ones(facts) == []
+
+
+def test_an_alert_on_a_cell_hides_no_early_sign_of_its_whole_region(
+    configured: Callable[..., Any],
+) -> None:
+    cell = slow(NOW_S - 200, {"model": "opus", "region": "us-east-1"})
+    region = slow(NOW_S - 20, {"region": "us-east-1"}, 20)
+
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        return (cell if one["model"] == "opus" else region)(one)
+
+    facts = facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, change))
+    assert told(facts, "TokenpulseModelSlowInRegion")
+    (early,) = slow_ones(facts)
+    assert early.where == (("region", "us-east-1"),)
+
+
+def test_an_alert_on_a_region_tells_of_its_cells_too(configured: Callable[..., Any]) -> None:
+    #  -250 s  region us-east-1 is slow  -60 s  only opus there is  0 s
+    region, cell = {"region": "us-east-1"}, {"model": "opus", "region": "us-east-1"}
+    slow_region, slow_cell = slow(NOW_S - 250, region), slow(NOW_S - 250, cell)
+
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        return (slow_region if one["ended_at"] < (NOW_S - 60) * 1_000 else slow_cell)(one)
+
+    facts = facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, change))
+    assert told(facts, ALERT)[0].where == tuple(region.items())
+    assert slow_ones(facts) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "of", "covered"),
+    [
+        ("model=a region=eu", "region=eu", True),
+        ("region=eu", "model=a region=eu", False),
+        ("region=eu", "region=eu region=us", True),
+        ("region=eu region=us", "region=eu", False),
+        ("model=a region=ap", "region=eu", False),
+        ("model=a", "region=eu", False),
+        ("region=eu", "", False),
+        ("", "region=eu", False),
+    ],
+)
+def test_an_alert_covers_the_places_inside_its_own(place: str, of: str, covered: bool) -> None:
+    inner, outer = (
+        tuple((pair.split("=")[0], pair.split("=")[1]) for pair in words.split())
+        for words in (place, of)
+    )
+    assert covers(outer, inner) is covered
