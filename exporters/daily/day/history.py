@@ -49,7 +49,9 @@ class DayCounts(NamedTuple):
     @property
     def versions(self) -> object:
         """Return a value that changes with any count of the day."""
-        return self.day.date, None if self.parts is None else tuple(p.key for p in self.parts)
+        sealed_at_s = None if self.record is None else self.record.day.sealed_at_s
+        keys = None if self.parts is None else tuple(part.key for part in self.parts)
+        return self.day.date, sealed_at_s, keys
 
     @property
     def has_data(self) -> bool:

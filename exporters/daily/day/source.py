@@ -52,8 +52,9 @@ class DaySource:
         self._zone = zone
         self._store = DayStore(client, group, topic, zone.key)
         self._reader = StretchReader(client, group, topic, apart_tiers, is_priced)
-        # Stored counts never change, and a board needs those of a month each minute.
+        # Stored counts change only if a day is opened again; a board needs those of a month.
         self._known_details: dict[str, tuple[Counts, Groups]] = {}
+        self._reopenings: Mapping[str, Sequence[Reopening]] = {}
 
     @property
     def scopes(self) -> Mapping[str, Grouping]:
@@ -190,8 +191,15 @@ class DaySource:
             raise RequestError(f"date: {date} is not final in the time zone {self._zone.key}")
 
     async def reopenings(self) -> Mapping[str, Sequence[Reopening]]:
-        """Return by date when days were opened again, oldest first."""
-        return await self._store.reopenings()
+        """Return by date when days were opened again, oldest first.
+
+        Counts that were read before a new one are dropped, so ask before each board.
+        """
+        reopenings = await self._store.reopenings()
+        if reopenings != self._reopenings:
+            self._known_details.clear()
+            self._reopenings = reopenings
+        return reopenings
 
     async def is_damaged(self, day: CalendarDay) -> bool:
         """Return whether a day is final, and its stored data cannot be read."""

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from exporters.daily.render.plain_text import plain_text
 from streams.config.settings import ENV_PREFIX
-from tests.support.daily_state import DAY_S, HOUR_S, World, recount
+from tests.support.daily_state import DAY_S, HOUR_S, World, recount, some_traffic
 from tests.support.exporter_state import SECRET, event
 from tests.support.final_days import BEGIN, DATE, END, one_day
 from tests.support.servers import RedisServer
@@ -59,6 +59,30 @@ def test_a_reopened_day_is_counted_and_finalised_again_and_says_so_for_ever(
         await world.add(0, [event(END + 40 * DAY_S)])
         facts = await world.builder().facts(END + 40 * DAY_S, DATE)
         assert facts.day.note.startswith(NOTE)
+
+    in_world(use)
+
+
+def test_an_exporter_compares_with_the_new_counts_of_a_day_that_was_reopened(
+    in_world: Callable[..., Any], reopen: Callable[..., Any]
+) -> None:
+    async def use(world: World) -> None:
+        # The day lies in the four weeks before the last four; its stored counts are read then.
+        now_s, today = END + 40 * DAY_S + 6 * HOUR_S, "2026-12-19"
+        await world.add(0, some_traffic(1, 400, BEGIN - 20 * DAY_S, now_s))
+        await world.tell(now_s)
+        running = world.builder()
+        before = [(await running.facts(now_s, today)).growth for _ in range(2)]
+        late = [event(END - 60, output_tokens=900_000)] * 10
+        await world.add(0, late, now_s)
+        assert (await running.facts(now_s, today)).growth == before[0] == before[1]
+
+        await asyncio.to_thread(reopen, DATE)
+        # Another exporter finalises it, so this one sees only the stored counts change.
+        for later_s in (60, 120):
+            growth = (await world.builder().facts(now_s + later_s, today)).growth
+            assert growth != before[0]
+            assert (await running.facts(now_s + later_s, today)).growth == growth
 
     in_world(use)
 
