@@ -49,6 +49,7 @@ class TrackedObjective:
     adjusted: dict[str, tuple[Adjustment, ...]] = field(default_factory=dict)  # by name
     # By name, with what it was judged from.
     judged: dict[str, tuple[object, ObjectiveStatus]] = field(default_factory=dict)
+    folding_asked: object = None  # all that the folded names depended on
     gaps: CountGaps = NO_GAPS
     days: DayCache = field(default_factory=DayCache)
     # Stored days could not be read, and may be restored until then (Unix seconds); 0: all were.
@@ -138,7 +139,12 @@ class TrackedObjective:
 
     def note_folding(self, folding: Folding) -> None:
         """Note until when requests of each name may be counted as others."""
-        names = self.minute_counts.names(self.objective.scope.per) if folding else ()
+        names = self.minute_counts.names(self.objective.scope.per) if folding else []
+        # After a flood a partition has many names, which change seldom, and is asked every second.
+        asked = names, folding.facts()
+        if asked == self.folding_asked:
+            return
+        self.folding_asked = asked
         until = {name: folding.until_minute(self.selection.combinations(name)) for name in names}
         self.minute_counts.folded_until = {name: one for name, one in until.items() if one}
 

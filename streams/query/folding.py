@@ -79,6 +79,21 @@ class Folding:
             if view.is_readable and any(view.meta.overflowed.values())
         ]
 
+    def facts(self) -> list[tuple[object, ...]]:
+        """Return all that the answers depend on: as long as these are equal, so are those."""
+        return [
+            (
+                partition.partition,
+                meta.rebuilt,
+                meta.series,
+                meta.customers,
+                frozenset(meta.overflowed),
+                meta.reserved_since_ms,
+            )
+            for partition in self._partitions
+            for meta in [partition.meta]
+        ]
+
     def __bool__(self) -> bool:
         """Return whether a partition has counted any name as another."""
         return bool(self._partitions)

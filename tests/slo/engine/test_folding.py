@@ -52,6 +52,21 @@ def test_a_part_of_the_requests_is_no_verdict(in_world: InWorld) -> None:
     in_world(use)
 
 
+def test_a_running_engine_sees_when_a_name_is_folded(in_world: InWorld) -> None:
+    async def use(world: World) -> None:
+        world.restart_workers(ReservedNames(), **ONE_MODEL)
+        engine = world.engine(BY_MODEL)
+        for partition, model in ((0, "large"), (1, "small")):
+            await world.add(partition, [event(NOON, model=model)])
+            found = await judge(engine, NOW_S)
+            assert found["o0", ""].status.attainment == recount(world.events, model="large")
+        await world.add(1, [event(NOON + 1, model="large", **FAILED)])
+        found = await judge(engine, NOW_S)
+        assert not_none(found["o0", ""].status.unknown).code == "names_folded"
+
+    in_world(use)
+
+
 def test_a_name_that_is_reserved_is_judged(in_world: InWorld) -> None:
     async def use(world: World) -> None:
         await half_folded(world, reserved_names([BY_MODEL]))
