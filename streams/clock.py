@@ -100,7 +100,7 @@ class RedisClock:
         self._client, self._max_offset_s = client, max_offset_s
         self._read: ClockReading | None = None
         self._read_at_s = 0.0  # monotonic
-        self._is_refused = False
+        self._is_reported = False
 
     async def read(self) -> ClockReading:
         """Ask Redis for its time, and return both clocks."""
@@ -109,13 +109,13 @@ class RedisClock:
             # The client has time limits of its own.
             seconds, microseconds = await self._client.time()
         except (RedisError, OSError) as error:
-            # Once: it is asked every second.
-            if not self._is_refused:
+            # One line until it answers again, as it is asked every few seconds.
+            if not self._is_reported:
                 log.warning("Redis does not give its time (TIME): %s", one_line(error))
-            self._is_refused = True
+            self._is_reported = True
             self._read = None
             return self.reading()
-        self._is_refused = False
+        self._is_reported = False
         self._read_at_s = time.monotonic()
         round_trip_s = self._read_at_s - sent_s
         # Redis answered half of the round trip ago, as far as can be known.

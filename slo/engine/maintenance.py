@@ -63,7 +63,7 @@ class Maintenance:
         return replace(self, cancelled_at_s=at_s, cancelled_by=by, cancelled_why=why)
 
     def pack(self) -> bytes:
-        """As bytes for the store."""
+        """Return the bytes for the store."""
         return msgspec.json.encode(asdict(self))
 
     @classmethod
@@ -126,7 +126,7 @@ class ClosedPeriod:
         return Attainment(self.good, self.counted)
 
     def pack(self) -> bytes:
-        """As bytes for the store; exact."""
+        """Return the bytes for the store; exact."""
         return msgspec.json.encode(
             # As text: not every reader of JSON keeps integers of more than 64 bits, or even 53.
             {**asdict(self), "good": [str(self.good.numerator), str(self.good.denominator)]}
@@ -160,7 +160,7 @@ class ReopenedPeriod:
             raise ValueError("a period is opened again with an author and a reason")
 
     def pack(self) -> bytes:
-        """As bytes for the store."""
+        """Return the bytes for the store."""
         return msgspec.json.encode(
             {
                 "before": msgspec.Raw(self.before.pack()),

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin
 
@@ -243,7 +244,7 @@ def document() -> str:
     for name, field in Settings.model_fields.items():
         section = _section(field)
         assert section is not None
-        lines += ["", f"## {name}", "", (section.__doc__ or "").strip(), ""]
+        lines += ["", f"## {name}", "", cleandoc(section.__doc__ or ""), ""]
         lines += ["| setting | default | meaning |", "|---|---|---|"]
         lines += _rows(section, "")
     return "\n".join(lines) + "\n"

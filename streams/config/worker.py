@@ -13,8 +13,7 @@ from streams.errors import ConfigError
 
 
 class Limits(Section):
-    """Largest numbers of distinct names. Further names are counted under `__other__`, except those
-    that policies name."""
+    """Largest numbers of distinct names."""
 
     models: int = Field(200, ge=1, le=1_000, description="Distinct models.")
     regions: int = Field(100, ge=1, description="Distinct regions.")
@@ -39,7 +38,7 @@ Targets = Annotated[tuple[Annotated[float, Field(gt=0, le=86_400)], ...], Field(
 
 class Worker(Section):
     """How a worker counts events. Names beyond `limits` are counted under `__other__`, except those
-    in the scopes of `exporter.policies`, which always have rows of their own."""
+    in the scopes and exclusions of `exporter.policies`, which always have rows of their own."""
 
     metrics_host: str = Field(
         "127.0.0.1", description="Address of `/metrics` and `/healthz` of the worker itself."

@@ -49,10 +49,10 @@ def settled_until_s(
 
 
 def final_until_s(views: Sequence[PartitionView], heartbeats: Sequence[Heartbeat]) -> int:
-    """Return the second up to which the log shows that time has passed, and all is counted.
+    """Return the second up to which a period or day can be closed, by the log alone.
 
-    Every partition is counted up to it, and an event from after it has arrived in one of them: no
-    clock shows alone that a time is over. 0 if it is not known, or a partition is damaged.
+    Every partition is counted up to it, and an event from after it has arrived in one of them. The
+    wall clock is not used, as it may be wrong. 0 if it is not known, or a partition is damaged.
     """
     if any(view.damage for view in views) or waiting_partitions(views, heartbeats):
         return 0

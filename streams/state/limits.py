@@ -12,7 +12,7 @@ NO_NAMES = ReservedNames()
 
 
 def name_limits(worker: Worker, reserved: ReservedNames = NO_NAMES) -> NameLimits:
-    """Most distinct names, and those that always have rows of their own."""
+    """Return the largest numbers of names, and the names that always have rows of their own."""
     limits = worker.limits
     return NameLimits(
         limits.models,

@@ -1,8 +1,9 @@
-"""Store final days in Redis: each is written once, never changed, and kept for 400 days.
+"""Store final days in Redis: each stays as it is for 400 days, or until an operator reopens it.
 
 One hash beside the state. A day has two fields, written together in one transaction and only if
 they do not exist: the data of the board, and the counts by model, region and so on, with which
-later days are compared. The counts expire after 100 days.
+later days are compared. The counts expire after 100 days. Reopening deletes both, and writes a
+field `reopened ZONE DATE SECONDS` that is kept for ever.
 """
 
 from collections.abc import Iterable, Iterator

@@ -16,7 +16,7 @@ _NO_NAMES = frozenset[str]()
 
 
 class _RecentIds:
-    """The latest ids that were added, half of `most` and more.
+    """The last ids that were added: at least half of `most`.
 
     They are in two sets, of which the older one is dropped as a whole. Threads that read records
     at the same time need no lock: the sets change places in one assignment.
@@ -32,6 +32,7 @@ class _RecentIds:
         return set(ids & newer) | (ids & older)
 
     def add(self, ids: Iterable[str]) -> None:
+        """Add ids, and drop the oldest half if there are too many."""
         newer, _ = self._newer_older
         if len(newer) >= self._half:
             self._newer_older = set(), newer

@@ -1,4 +1,4 @@
-"""Patterns of the instrumentation scopes that several profiles name. Pure: plain data."""
+"""Patterns of instrumentation scopes. Pure: plain data."""
 
 OPENLLMETRY_SCOPES = tuple(
     f"opentelemetry.instrumentation.{library}"
