@@ -5,7 +5,7 @@ seen whole is never up and never down: the policy's `unknown` applies to minutes
 not to missing data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -73,6 +73,17 @@ def last_closed_period(period: Period, now_s: int) -> Stretch:
         return period_of(period, period_of(period, now_s)[0] * 60 - 1)
     today = now_s // 60 // DAY * DAY
     return today - DAY, today
+
+
+def accounting_periods(period: Period, begin: int, now_s: int) -> Iterator[Stretch]:
+    """Yield the accounting periods that are over, newest first, down to the minute `begin`.
+
+    The last one is always among them.
+    """
+    stretch = last_closed_period(period, now_s)
+    yield stretch
+    while (stretch := last_closed_period(period, stretch[0] * 60))[0] >= begin:
+        yield stretch
 
 
 def objective_status(

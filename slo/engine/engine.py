@@ -137,7 +137,7 @@ class Engine:
             await self._read_windows()
             if self._damage is None:
                 for kept in self._kept:
-                    kept.close_last_period(self.windows, int(now_s), over_s)
+                    kept.close_periods(self.windows, int(now_s), over_s)
                     kept.adjust(self.windows, int(now_s))
             if keep:
                 await self._keep()

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from slo.engine.attainment import (
     ObjectiveStatus,
     Stretch,
+    accounting_periods,
     attainment_over,
-    last_closed_period,
 )
 from slo.engine.counting import RequestSelection
 from slo.engine.daily import DayCache
@@ -46,6 +46,8 @@ class TrackedObjective:
     # (clock, reach) of the times it was tried to store, oldest first
     tries: list[tuple[int, Checkpoints]] = field(default_factory=list)
     fresh: dict[tuple[str, int], ClosedPeriod] = field(default_factory=dict)  # not stored yet
+    # Begin of the last period that was over when periods were closed; None: not done yet.
+    closed_from: int | None = None
     adjusted: dict[str, tuple[Adjustment, ...]] = field(default_factory=dict)  # by name
     # By name, with what it was judged from.
     judged: dict[str, tuple[object, ObjectiveStatus]] = field(default_factory=dict)
@@ -102,11 +104,10 @@ class TrackedObjective:
         """Return the excluded minutes."""
         return [(one.begin, one.end) for one in self.causes(windows)]
 
-    def close_last_period(
-        self, windows: Sequence[Maintenance], now_s: int, final_until_s: int
-    ) -> None:
-        """Close the last period that is over, once late events had their time.
+    def close_periods(self, windows: Sequence[Maintenance], now_s: int, final_until_s: int) -> None:
+        """Close the periods that are over, once late events had their time.
 
+        Also those that ended while none could be closed, and those that were opened again.
         `final_until_s`: up to where the log shows that all is counted; 0 if it is not known.
         """
         over_s = min(now_s, final_until_s) - SEAL_AFTER_S
@@ -115,19 +116,23 @@ class TrackedObjective:
         # Counts of which days may be restored would close it with a part of its requests.
         if now_s < self.damaged_until_s:
             return
-        last = last_closed_period(self.objective.period, over_s)
+        # Earlier ones are closed, or have no requests: only the last one is tried again.
+        begin = self.minute_counts.begin if self.closed_from is None else self.closed_from
+        over = list(accounting_periods(self.objective.period, begin, over_s))
         in_force = self.causes(windows)
         for name in self.minute_counts.names(self.objective.scope.per):
             reopened = {(one.before.begin, one.before.end) for one in self.reopenings(name)}
-            for period in {last, *(one for one in reopened if one[1] * 60 <= over_s)}:
+            for period in {*over, *(one for one in reopened if one[1] * 60 <= over_s)}:
                 self._close(name, period, in_force, now_s)
+        self.closed_from = over[0][0]
 
     def _close(self, name: str, period: Stretch, in_force: Sequence[Cause], now_s: int) -> None:
         begin, end = period
         # Counts that begin within the period would close it with a part of its requests.
         if begin < self.minute_counts.begin:
             return
-        if (name, begin) in {*self.head.closed_periods, *self.head.damaged, *self.fresh}:
+        key = name, begin
+        if key in self.head.closed_periods or key in self.head.damaged or key in self.fresh:
             return
         excluded = [(one.begin, one.end) for one in in_force]
         attained, _ = attainment_over(
@@ -135,7 +140,7 @@ class TrackedObjective:
         )
         # A period without counted requests is not closed: late events would adjust an empty result.
         if attained.counted:
-            self.fresh[name, begin] = close_period(attained, begin, end, in_force, now_s)
+            self.fresh[key] = close_period(attained, begin, end, in_force, now_s)
 
     def note_folding(self, folding: Folding) -> None:
         """Note until when requests of each name may be counted as others."""

@@ -101,6 +101,29 @@ def test_a_period_waits_for_every_partition_and_for_an_event_from_after_it(
     in_world(use)
 
 
+def test_every_day_with_requests_is_closed_once_events_come_after_a_pause(
+    in_world: Callable[..., Any],
+) -> None:
+    of = policy({})
+    back_s = FIRST_MIDNIGHT + 5 * DAY_S
+
+    async def use(world: World) -> None:
+        running = world.engine(of)
+        for day in range(3):
+            await world.add(0, [event(NOON + day * DAY_S)])
+            await judge(running, NOON + day * DAY_S + 1)
+        # No event shows that the last two of these days are over, until one comes after the pause.
+        await world.add(0, [event(back_s)])
+        for exporter in (world.engine(of), running):
+            await judge(exporter, back_s + 1)
+            closed = (await judge(exporter, back_s + 62))["o0", ""].closed
+            days = [one.end * 60 for one in closed]
+            assert days == [FIRST_MIDNIGHT + day * DAY_S for day in (2, 1, 0)]
+            assert [one.counted for one in closed] == [1, 1, 1]
+
+    in_world(use)
+
+
 def test_after_a_clock_is_set_back_windows_are_obeyed_and_counts_stored_at_once(
     in_world: Callable[..., Any],
 ) -> None:
