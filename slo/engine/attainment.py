@@ -50,7 +50,9 @@ class ObjectiveStatus:
     budget_left: Fraction | None
     burn: Mapping[str, Fraction]  # by window; absent where nothing is known
     eligible: Mapping[str, int]  # requests by window
-    exhausted_at_s: int | None  # at the pace of the last day; None: not within the period
+    # At the pace of the last day, the present if it is spent already; None: not within the period.
+    exhausted_at_s: int | None
+    is_budget_spent: bool | None  # of the whole period; None if nothing is known
     projected: Fraction | None  # attainment at the end of a calendar month, at that pace
     unknown: UnknownReason | None = None  # why there is no attainment
 
@@ -131,6 +133,7 @@ def objective_status(
         span = minute_counts.span(name, begin, min(now, end))
         unknown = unknown_reason(objective, span, excluded_minutes(excluded, span), gaps)
     left = None if attained.ratio is None else remaining_budget(attained.ratio, objective.target)
+    spent = _spent_ratio(objective, attained, begin, end, now_s)
     return ObjectiveStatus(
         attainment=attained,
         period=(begin, end),
@@ -139,7 +142,8 @@ def objective_status(
         budget_left=left,
         burn=burn,
         eligible=eligible,
-        exhausted_at_s=_exhaustion_s(objective, attained, burn, begin, end, now_s),
+        exhausted_at_s=_exhaustion_s(objective, spent, burn, begin, end, now_s),
+        is_budget_spent=None if spent is None else spent >= 1,
         projected=_projection(objective, attained, pace, end, now_s),
         unknown=unknown,
     )
@@ -314,21 +318,30 @@ def _step(objective: ErrorBudgetObjective) -> int:
     return 1
 
 
+def _spent_ratio(
+    objective: ErrorBudgetObjective, attained: Attainment, begin: int, end: int, now_s: int
+) -> Fraction | None:
+    """Return how much of the period's error budget is spent, from 0; None if nothing is known."""
+    if attained.ratio is None:
+        return None
+    spent = burn_rate(attained.ratio, objective.target)
+    if _is_month(objective):
+        # A month's budget is for the whole month; so far only the elapsed part of it was due.
+        spent *= Fraction(now_s - begin * 60, (end - begin) * 60)
+    return spent
+
+
 def _exhaustion_s(
     objective: ErrorBudgetObjective,
-    attained: Attainment,
+    spent: Fraction | None,
     burn: Mapping[str, Fraction],
     begin: int,
     end: int,
     now_s: int,
 ) -> int | None:
     pace = burn.get(PROJECTED_BY)
-    if attained.ratio is None or not pace:
+    if spent is None or not pace:
         return None
-    spent = burn_rate(attained.ratio, objective.target)
-    if _is_month(objective):
-        # A month's budget is for the whole month; so far only the elapsed part of it was due.
-        spent *= Fraction(now_s - begin * 60, (end - begin) * 60)
     if spent >= 1:
         return now_s
     at_s = now_s + (1 - spent) * (end - begin) * 60 / pace

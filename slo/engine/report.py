@@ -109,6 +109,7 @@ def _entry(
         "budget_exhausted_at": (
             None if stands.exhausted_at_s is None else instant(stands.exhausted_at_s // 60)
         ),
+        "budget_is_spent": stands.is_budget_spent,
         "projected_ratio": exact(stands.projected),
     }
     if stands.unknown is not None:

@@ -241,7 +241,7 @@ def lines(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             if rates:
                 yield f"  burn rate: {', '.join(rates)}"
         # Of a budget that is spent already, when is not known: the report has the present there.
-        if "budget_exhausted_at" in entry and Fraction(entry["error_budget_left_ratio"]) > 0:
+        if "budget_exhausted_at" in entry and not entry["budget_is_spent"]:
             yield f"  budget used up at {entry['budget_exhausted_at']}, at the pace of the last day"
         if due := entry.get("credit", {}).get("due"):
             ahead = entry["credit"].get("projected", due)

@@ -296,9 +296,13 @@ def test_the_day_on_which_the_budget_of_the_month_is_used_up() -> None:
     tenth = (NOVEMBER + 10 * DAY) * 60
     assert found.exhausted_at_s is not None
     assert abs(found.exhausted_at_s - tenth) <= 240  # the running minute is still empty
+    # Of the budget that was due in five days nothing is left; of that of the month, a half.
+    assert found.budget_left == -2
+    assert found.is_budget_spent is False
     fill(minute_counts, NOVEMBER + 5 * DAY, NOVEMBER + 11 * DAY, (1_000, 3))
     late_s = (NOVEMBER + 11 * DAY) * 60
-    assert objective_status(of, minute_counts, "", (), late_s).exhausted_at_s == late_s
+    late = objective_status(of, minute_counts, "", (), late_s)
+    assert (late.exhausted_at_s, late.is_budget_spent) == (late_s, True)
 
 
 def test_nothing_is_said_of_a_promise_about_which_nothing_is_known() -> None:
@@ -306,6 +310,7 @@ def test_nothing_is_said_of_a_promise_about_which_nothing_is_known() -> None:
         objective({"kind": "request_ratio"}), month(NOVEMBER), "", (), NOVEMBER * 60
     )
     assert found.attainment.ratio is found.budget_left is found.projected is None
+    assert found.is_budget_spent is None
     assert found.burn == {}
 
 

@@ -19,16 +19,19 @@ def entry(left: str, **more: Any) -> dict[str, Any]:
         "error_budget_left_ratio": left,
         "burn_rate": {"5m": 0.5, "1h": 2.0},
         "budget_exhausted_at": "2026-11-30T01:45:00Z",
+        "budget_is_spent": False,
         "adjustments": [],
         **more,
     }
 
 
-@pytest.mark.parametrize(("left", "is_ahead"), [("0.25", True), ("0", False), ("-0.5", False)])
-def test_only_a_budget_that_is_left_has_a_time_at_which_it_is_used_up(
-    left: str, is_ahead: bool
+# Of a calendar month, "left" is of the budget that was due so far: it may be below 0 on day 5, and
+# the budget of the month is used up on day 10.
+@pytest.mark.parametrize(("left", "is_spent"), [("0.25", False), ("-2", False), ("-2", True)])
+def test_only_a_budget_that_is_not_spent_has_a_time_at_which_it_is_used_up(
+    left: str, is_spent: bool
 ) -> None:
-    printed = list(lines([entry(left)]))
+    printed = list(lines([entry(left, budget_is_spent=is_spent)]))
     assert "  burn rate: 5m 0.5×, 1h 2×" in printed
     ahead = "  budget used up at 2026-11-30T01:45:00Z, at the pace of the last day"
-    assert (ahead in printed) == is_ahead
+    assert (ahead in printed) != is_spent
