@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -55,9 +55,17 @@ def date_of(request: str, zone: str, now_s: float) -> str | None:
 class BoardCache:
     """The boards of one consumer group and topic."""
 
-    def __init__(self, settings: Settings, customers: Mapping[str, Customer]) -> None:
-        """Raise ConfigError, one line a mistake, if policies or files cannot be used."""
-        self._settings, self._customers = settings, customers
+    def __init__(
+        self,
+        settings: Settings,
+        customers: Mapping[str, Customer],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raise ConfigError, one line a mistake, if policies or files cannot be used.
+
+        `clock`: gives the present time, in seconds since 1970; it decides which day is `today`.
+        """
+        self._settings, self._customers, self._now = settings, customers, clock
         self._policies = load_policies(settings.exporter.policies)
         redis_kwargs(settings.redis)  # raises now, not later in the thread
         self._boards: OrderedDict[_Key, _Board] = OrderedDict()
@@ -76,7 +84,7 @@ class BoardCache:
         Return None if no event was ever counted. Call it from another event loop than that of the
         thread. Raises BusyError and the errors of DailyBoardBuilder.facts.
         """
-        date = date_of(request, self._settings.exporter.time_zone, time.time())
+        date = date_of(request, self._settings.exporter.time_zone, self._now())
         # The thread builds the last closed day's board again every minute, so it may be older than
         # a minute while the next one is built.
         key = kind, date

@@ -7,7 +7,7 @@ long as each reading, so that neither a scrape nor the live board waits for it.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from exporters.drill.ranges import RANGES, ChartRange
 from exporters.drill.steps import RangeHistory, StepHistory, steps_within
@@ -29,8 +29,9 @@ IDLE_FACTOR = 10
 class HistoryCache:
     """The steps of all ranges; ranges with steps of one length share them."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        """`clock`: gives the present time, in seconds since 1970."""
+        self._settings, self._clock = settings, clock
         self._client = connected(settings.redis)
         self._asked: dict[int, float] = {}  # step -> monotonic time of the last request
         self._due: dict[int, float] = {}  # step -> monotonic time of the next reading
@@ -75,7 +76,7 @@ class HistoryCache:
         while (history := self._next_due()) is not None:
             began = time.monotonic()
             try:
-                await self._read_steps([history], time.time())
+                await self._read_steps([history], self._clock())
             # Half of a reading must not be completed from a later state.
             except Exception:
                 self._forget()
@@ -108,7 +109,7 @@ class HistoryCache:
         self._due[history.step_s] = now + every_s
 
     async def read(self, now_s: float) -> None:
-        """Read all steps at `now_s`, the wall clock. Raises StoreError."""
+        """Read all steps at `now_s`, the present time. Raises StoreError."""
         await self._read_steps(self._histories, now_s)
         while any(history.unread for history in self._histories):
             await self._read_steps(self._histories, now_s)

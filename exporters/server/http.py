@@ -133,10 +133,10 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     refresher = Refresher(settings, customers, rules)
-    boards = BoardCache(settings, customers)
+    boards = BoardCache(settings, customers, refresher.likely_s)
     path, status_port = settings.exporter.status_page, settings.exporter.status_port
-    status = None if path is None else StatusCache(settings, path)
-    history = HistoryCache(settings)
+    status = None if path is None else StatusCache(settings, path, refresher.likely_s)
+    history = HistoryCache(settings, refresher.likely_s)
     names = Customers(customers)
     drill = DrillSource(
         refresher.live,

@@ -86,7 +86,8 @@ class Refresher:
         self._collector = Collector(settings, self._client, customers, rules)
         self._failures = 0
         self._is_limited = False  # whether the last page was too long
-        self._refreshed_at_s: float | None = None  # wall clock
+        self._refreshed_at_s: float | None = None  # in the time of the numbers
+        self._shift_s = 0.0  # from the wall clock to that time, at the last reading
         self._turned_at = self._began = time.monotonic()
         self.thread = LoopThread("refresh", self._run)
         self._export = self._without_numbers("no reading of the state has finished yet")
@@ -123,6 +124,12 @@ class Refresher:
     def current(self) -> CurrentWindow | None:
         """Return the board's window by place; None while the state cannot be read."""
         return self.export().current
+
+    def likely_s(self) -> float:
+        """Return the present time as the last reading chose it of the two clocks; until one has
+        finished, the wall clock.
+        """
+        return time.time() + self._shift_s
 
     def not_ready(self, now_s: float) -> str | None:
         """Return why the numbers cannot be relied on, in one line; None if they can.
@@ -187,6 +194,7 @@ class Refresher:
             return self._without_numbers(reason)
         if not self._export.readable and self._failures:
             log.info("refresh succeeded: the state is readable again")
+        self._shift_s = collected.shift_s
         self._refreshed_at_s = now_s + collected.shift_s
         if collected.clock is not None:
             self._report_clock(collected.clock.problem())

@@ -5,6 +5,7 @@ A thread of its own: ninety days of slices take time, in which no scrape could b
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from exporters.loop_thread import LoopThread, repeat
@@ -31,10 +32,14 @@ NOT_READ_YET = "the page was not read yet; try again in a moment"
 class StatusCache:
     """The facts of the status page as last read; they are replaced, never changed."""
 
-    def __init__(self, settings: Settings, path: Path) -> None:
-        """`path`: the file of the components. Raises ConfigError, one line a mistake."""
+    def __init__(
+        self, settings: Settings, path: Path, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`path`: the file of the components. `clock`: gives the present time, in seconds since
+        1970. Raises ConfigError, one line a mistake.
+        """
         self.page: StatusPage = load_status_page(path)
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._client = connected(settings.redis)
         kafka = settings.kafka
         self._incidents = IncidentStore(self._client, kafka.group, kafka.topic)
@@ -57,7 +62,7 @@ class StatusCache:
         await repeat("status page", self._refresh, REFRESH_S, self._client, log)
 
     async def _refresh(self) -> None:
-        await self.read(time.time())
+        await self.read(self._clock())
 
     async def read(self, now_s: float) -> None:
         """Read incidents and maintenance, and the days if they are due. Raises StoreError."""

@@ -1,16 +1,27 @@
 """An exporter whose clock jumps: the same numbers, a metric that says so, and nothing is closed."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from redis import Redis
 
+from exporters.daily.cache import BoardCache
+from exporters.drill.history import HistoryCache
+from exporters.drill.ranges import RANGES
 from exporters.server.collector import Collected, Collector
+from exporters.server.refresher import Refresher
+from exporters.status_page.cache import StatusCache
+from streams.config.settings import Settings
 from streams.store.redis import connect
+from tests.support.checks import not_none
 from tests.support.exporter_state import Samples, StateWriter, number, parsed, some_events
+from tests.support.servers import wait_until
+from tests.support.status_pages import page_file
 from tests.support.two_clocks import TwoClocks
 
 DAY_S = 86_400
@@ -74,6 +85,35 @@ def test_the_time_of_an_exporter_that_is_behind_rises_while_the_lag_of_events_ch
 
     times_s = asyncio.run(run())
     assert times_s == sorted(times_s)
+
+
+@pytest.mark.parametrize("shift_s", [DAY_S, -DAY_S])
+def test_charts_status_page_and_daily_board_have_the_day_of_the_metrics(
+    configured: Callable[..., Any],
+    ready_refresher: Callable[[Settings], Refresher],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    shift_s: int,
+) -> None:
+    settings, real = configured(windows=["1h"]), time.time
+    refresher = ready_refresher(settings)
+    monkeypatch.setattr(time, "time", lambda: real() + shift_s)
+    wait_until(lambda: abs(refresher.likely_s() - real()) < 10, "the right time")
+    charts = HistoryCache(settings, refresher.likely_s)
+    status = StatusCache(settings, page_file(tmp_path), refresher.likely_s)
+    boards = BoardCache(settings, {}, refresher.likely_s)
+    threads = [charts.thread, status.thread, boards.thread]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: charts.history(RANGES["1h"]) is not None, "charts")
+    wait_until(lambda: status.facts() is not None, "the status page")
+    today = asyncio.run(boards.facts("today"))
+    for thread in threads:
+        thread.stop()
+    today_s = real() // DAY_S * DAY_S
+    assert abs(not_none(charts.history(RANGES["1h"])).steps[-1].end_s - real()) < 120
+    assert not_none(status.facts()).components[0].days[-1].start_s == today_s
+    assert not_none(today).day.from_s == today_s
 
 
 @pytest.mark.parametrize("redis_s", [NOON_S - 6, NOON_S + 6, None])
