@@ -4,8 +4,9 @@ Pure. Names are the values of the scope's `per` dimension; without `per` there i
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from math import ceil, inf
 
 import numpy as np
 from pydantic import BaseModel
@@ -45,6 +46,7 @@ from streams.state.slices import (
 from streams.state.tables import Ints, Table
 
 CUSTOMER_DIMENSIONS = ("customer", "model")
+Combination = tuple[tuple[str, str], ...]  # of (dimension, name), each dimension once
 _NEW_KEYS = {"requested_service_tier", "input_tokens", "error_classes", "view", "of"}
 _NO_DEFAULT = object()
 _FORMAT = 1  # raise it when the same policy would be counted in another way
@@ -156,19 +158,26 @@ class RequestSelection:
         """Return the numbers of the exclusions that hold for a slice."""
         return tuple(at for at, one in enumerate(self._partial) if _covers(one, from_s, to_s))
 
-    def combinations(self, name: str) -> list[tuple[tuple[str, str], ...]]:
-        """Return the combinations of names, as (dimension, name), that count for one of `names`.
+    def combinations(self, name: str, minute: int) -> Iterator[tuple[Combination, float]]:
+        """Yield the combinations of names that decide what counts for one of `names` at a minute.
 
-        Names as the state has them; without dimensions there is one combination, of no name.
+        Those of the scope, and those that exclusions take out of it, each with the minute up to
+        which it decides; infinity if it always does. Names as the state has them.
         """
         selected = dict(self._where.names)
         if self._per:
             selected[self._per] = frozenset({name})
-        dimensions = sorted(selected)
-        return [
-            tuple(zip(dimensions, names, strict=True))
-            for names in product(*(sorted(selected[dimension]) for dimension in dimensions))
-        ]
+        for combination in _combinations(selected):
+            yield combination, inf
+        for exclusion, where in zip(self._partial, self._unwanted, strict=True):
+            if exclusion.from_s is not None and exclusion.from_s >= (minute + 1) * 60:
+                continue
+            shared = {
+                dimension: names & where.names.get(dimension, names)
+                for dimension, names in selected.items()
+            }
+            for combination in _combinations(where.names | shared):
+                yield combination, inf if exclusion.to_s is None else ceil(exclusion.to_s / 60)
 
     @property
     def varies(self) -> bool:
@@ -238,6 +247,13 @@ class RequestSelection:
         if name not in self.names:
             self.names.append(name)
         return self.names.index(name)
+
+
+def _combinations(names: Mapping[str, Iterable[str]]) -> Iterator[Combination]:
+    """Yield the combinations of one name of each dimension; one of no name without dimensions."""
+    dimensions = sorted(names)
+    for chosen in product(*(sorted(names[dimension]) for dimension in dimensions)):
+        yield tuple(zip(dimensions, chosen, strict=True))
 
 
 def _leaves_tiers_apart(objective: ErrorBudgetObjective) -> bool:

@@ -145,12 +145,20 @@ class TrackedObjective:
     def note_folding(self, folding: Folding) -> None:
         """Note until when requests of each name may be counted as others."""
         names = self.minute_counts.names(self.objective.scope.per) if folding else []
+        # Exclusions begin with time.
+        minute = self.minute_counts.running if self.selection.varies else 0
         # After a flood a partition has many names, which change seldom, and is asked every second.
-        asked = names, folding.facts()
+        asked = names, minute, folding.facts()
         if asked == self.folding_asked:
             return
         self.folding_asked = asked
-        until = {name: folding.until_minute(self.selection.combinations(name)) for name in names}
+        until = {
+            name: max(
+                min(folding.until_minute(combination), end)
+                for combination, end in self.selection.combinations(name, minute)
+            )
+            for name in names
+        }
         self.minute_counts.folded_until = {name: one for name, one in until.items() if one}
 
     def adjust(self, windows: Sequence[Maintenance], now_s: int) -> None:

@@ -4,7 +4,7 @@ Beyond `worker.limits` a partition counts further names together. A name that ha
 partition may be among them, so its counts are too small, and no objective can be judged by them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
@@ -60,12 +60,12 @@ class _Partition:
                 until_ms = inf
         if by_customer and "model" in asked and "customer_model" in overflowed:
             pair = asked["customer"], asked["model"]
-            reserved = self.meta.reserved_since_ms
-            is_reserved = all(
-                name in reserved.get(dimension, {}) for dimension, name in asked.items()
-            )
-            if not is_reserved and pair not in self._pairs:
-                until_ms = inf
+            since = self.meta.reserved_since_ms
+            named = zip(("customer", "customer_model"), pair, strict=True)
+            # It has a row from then on if both names are reserved; infinity if one is not.
+            pair_until_ms = max(since.get(key, {}).get(name, inf) for key, name in named)
+            if pair_until_ms < inf or pair not in self._pairs:
+                until_ms = max(until_ms, pair_until_ms)
         return until_ms
 
 
@@ -98,19 +98,12 @@ class Folding:
         """Return whether a partition has counted any name as another."""
         return bool(self._partitions)
 
-    def until_minute(self, combinations: Iterable[tuple[Name, ...]]) -> float:
-        """Return the minute until which requests of some combinations of names may be missing.
+    def until_minute(self, names: Collection[Name]) -> float:
+        """Return the minute until which requests of these names together may be missing.
 
         0 if none is; infinity if they still may be.
         """
-        until_ms = max(
-            (
-                partition.until_ms(names)
-                for names in combinations
-                # The rest is complete by definition.
-                if not any(name == OTHER for _, name in names)
-                for partition in self._partitions
-            ),
-            default=0.0,
-        )
-        return until_ms / 60_000
+        # The rest is complete by definition.
+        if any(name == OTHER for _, name in names):
+            return 0
+        return max((one.until_ms(names) for one in self._partitions), default=0) / 60_000

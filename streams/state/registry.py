@@ -26,8 +26,7 @@ KEY_DIMENSIONS = (*SERIES_DIMENSIONS, "requested_service_tier", "input_length")
 CustomerKey = tuple[str, str]
 CHUNK = 512  # names in one field of the store
 _SERVED_AT = KEY_DIMENSIONS.index("service_tier")
-# Beyond which of the limits a name is counted as `__other__`.
-_LIMITS_OF = {"customer": ("customer", "customer_model")}
+_NEVER_MS = 2**53  # later than all events
 _AHEAD_MS = 600_000  # an event may have ended so much after the watermark
 _REQUESTED_AT = KEY_DIMENSIONS.index("requested_service_tier")
 
@@ -127,20 +126,31 @@ class Registry:
         """Continue the counts of overflowed events, and note which names are reserved by now.
 
         `reserved_since_ms`: by dimension and name, the event time from which on no event of that
-        name was counted as `__other__`; 0 if none ever was. Customers by their token. Names that
-        are no longer reserved stay in it until an event of them is counted as `__other__`.
+        name was counted as `__other__`; 0 if none ever was. Customers by their token;
+        `customer_model` has the models, as to pairs with reserved customers. Names that are no
+        longer reserved stay in it; once an event of them is counted as `__other__`, as _NEVER_MS.
         """
         self.overflowed.update(overflowed)
         reserved = dict(zip(SERIES_DIMENSIONS, self._reserved, strict=False))
         reserved["customer"] = self._reserved_customers
+        # A pair always has a row if both names are reserved: models, apart from their series.
+        reserved["customer_model"] = self._reserved[0]
+        # A name with a row is never beyond its own limit. Not so requested tiers: a folded one gets
+        # its row with a request that was served by it.
+        rows: dict[str, set[str]] = dict(zip(SERIES_DIMENSIONS[:-1], self._seen, strict=False))
+        rows["customer"] = self._customers
         for dimension, names in reserved.items():
-            limits = _LIMITS_OF.get(dimension, (dimension, "series"))
-            has_overflowed = any(self.overflowed[limit] for limit in limits)
-            now_ms = (watermark_ms or 0) + _AHEAD_MS if has_overflowed else 0
+            combined = "customer_model" if dimension.startswith("customer") else "series"
+            folded = frozenset(names)
+            if not self.overflowed[combined]:
+                folded -= names if not self.overflowed[dimension] else rows.get(dimension, set())
+            now_ms = (watermark_ms or 0) + _AHEAD_MS
             # Also names that no policy reserves now: it may come back, as after an unreadable file.
-            before = reserved_since_ms.get(dimension, {})
-            if names or before:
-                since_ms = dict.fromkeys(names, now_ms) | dict(before)
+            since_ms = dict(reserved_since_ms.get(dimension, {}))
+            for name in names:
+                if since_ms.get(name, _NEVER_MS) == _NEVER_MS:
+                    since_ms[name] = now_ms if name in folded or name in since_ms else 0
+            if since_ms:
                 self.reserved_since_ms[dimension] = dict(sorted(since_ms.items()))
 
     def series_numbers(self, keys: Sequence[SeriesKey], events: Sequence[int]) -> Ints:
@@ -217,7 +227,7 @@ class Registry:
         dimensions = (*SERIES_DIMENSIONS, "service_tier")
         for dimension, name, given in zip(dimensions, overflowed, key, strict=False):
             if name != given:
-                self._forget_since(dimension, given)
+                self._note_folded(dimension, given)
         number = self._series_number.get(overflowed)
         return self._add_series(overflowed) if number is None else number
 
@@ -237,7 +247,7 @@ class Registry:
         held = len(self._customers) + len(self._awaited_customers)
         if not (is_reserved or customer in self._customers or held < self._limits.customers):
             self.overflowed["customer"] += events
-            self._forget_since("customer", customer)
+            self._note_folded("customer", customer)
             customer = OTHER
         key = (customer, model if model in self._seen[0] else OTHER)
         full = len(self.customers) >= self._limits.customer_models
@@ -246,16 +256,18 @@ class Registry:
         if full and not is_kept and key not in self._customer_number and key[1] != OTHER:
             self.overflowed["customer_model"] += events
             if not is_reserved:
-                self._forget_since("customer", customer)
+                self._note_folded("customer", customer)
             if model not in self._reserved[0]:
-                self._forget_since("model", model)
+                self._note_folded("customer_model", model)
             key = (customer, OTHER)
         number = self._customer_number.get(key)
         return self._add_customer(key) if number is None else number
 
-    def _forget_since(self, dimension: str, name: str) -> None:
-        """Forget since when a name has had rows of its own: an event of it had none."""
-        self.reserved_since_ms.get(dimension, {}).pop(name, None)
+    def _note_folded(self, dimension: str, name: str) -> None:
+        """Note that an event of a name was counted as another, if it ever was reserved."""
+        since_ms = self.reserved_since_ms.get(dimension, {})
+        if name in since_ms:
+            since_ms[name] = _NEVER_MS
 
     def _add_customer(self, key: CustomerKey) -> int:
         self._customer_number[key] = len(self.customers)
