@@ -11,6 +11,7 @@ from exporters.board.facts import BreakdownRow
 from exporters.place_links import DIMENSION_OF
 from exporters.windows.incremental import CUSTOMER, Sums
 from exporters.windows.measured import Measured, measure
+from streams.events.fields import OTHER
 from streams.state.measures import GroupKey
 
 CUSTOMERS_MAX = 500  # on the page that lists them
@@ -20,8 +21,9 @@ CUSTOMERS_MAX = 500  # on the page that lists them
 class CustomerList:
     """The customers of a window."""
 
-    count: int
+    count: int  # without those that are counted together
     rows: tuple[BreakdownRow, ...]  # of the largest; by token
+    has_others: bool = False  # some are counted together, beyond the limit of names
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class CurrentWindow:
             breakdown_row(name, measured[name], self.fleet, self.targets)
             for name in largest[:CUSTOMERS_MAX]
         )
-        return CustomerList(len(measured), rows)
+        has_others = OTHER in measured
+        return CustomerList(len(measured) - has_others, rows, has_others)
 
     def _groups(self, dimension: str) -> dict[str, Measured]:
         if dimension not in self._measured:

@@ -17,7 +17,7 @@ from exporters.drill.history import HistoryCache
 from exporters.drill.page import PlaceView, near_names, place_page
 from exporters.drill.place import Place
 from exporters.drill.routes import DrillSource, drill_routes
-from exporters.place_links import DIMENSION_OF, place_address
+from exporters.place_links import DIMENSION_OF, OTHERS, place_address
 from exporters.static_files import static_files
 from streams.config.settings import Settings
 from streams.events.fields import LABEL_PATTERN
@@ -122,6 +122,21 @@ def test_all_customers_of_the_window_are_listed_the_largest_first(
     assert [name for name, *_ in rows] == [token_of(customer) for customer in order]
     assert [address for _, address, _ in rows] == [f"customer/{name}" for name, *_ in rows]
     assert [shown for *_, shown in rows][1] == "Acme &amp; Sons"
+
+
+def test_customers_beyond_the_limit_of_names_are_listed_together_and_not_counted_as_one(
+    configured: Callable[..., Settings],
+) -> None:
+    settings = configured(worker={"limits": {"customers": 2}})
+    events = [
+        event(NOW_S, customer_id=f"customer-{number}", request_id=str(number))
+        for number in range(7)
+    ]
+    (page,) = answers(settings, {0: events}, ["/customers"])
+    assert "2 customers and others with requests in" in page.text.replace("\u00a0", " ")
+    rows = re.findall(r'<tr data-name="(.+?)">', page.text)
+    assert (len(rows), rows[0]) == (3, OTHERS)
+    assert "are listed" not in page.text
 
 
 @given(st.text(min_size=1, max_size=40), st.sampled_from(sorted(DIMENSION_OF)))
