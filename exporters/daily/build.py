@@ -67,6 +67,7 @@ CLOSED_DAYS = 30
 _RISKS_EVERY_S = 600
 # A day that is finalised later is stored without objectives, for the same reason.
 _RISKS_STORED_WITHIN_S = 3 * 86_400
+_NO_CLOCK = "the clock of this process was not compared with that of Redis"
 
 
 class DailyBoardBuilder:
@@ -112,7 +113,7 @@ class DailyBoardBuilder:
         """Return the board of a day, week or month; None as `date` means the last closed one.
 
         `date`: as read_period takes it. `clock`: asked for the time, if it is given; no day becomes
-        final unless it agrees. Before the first day (week, month) is closed, the running
+        final without one that agrees. Before the first day (week, month) is closed, the running
         one is the default. Return None if no event was ever counted. Cheap if the state did not
         change since the last call. Raises StoreError if Redis does not answer, RequestError for a
         date that has no board.
@@ -120,7 +121,7 @@ class DailyBoardBuilder:
         async with self._lock:
             try:
                 snapshot = await self._source.snapshot()
-                problem = None
+                problem: str | None = _NO_CLOCK
                 if clock is not None:
                     reading = await clock.read()
                     now_s, problem = reading.likely_s(snapshot.watermark_s), reading.problem()

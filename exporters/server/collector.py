@@ -106,7 +106,7 @@ class Collector:
     async def collect(self, now_s: float, clock: RedisClock | None = None) -> Collected:
         """Read the state and return all that is known at `now_s`, the wall clock.
 
-        `clock`: asked for the time if it is given; nothing becomes final unless it agrees.
+        `clock`: asked for the time if it is given; nothing becomes final without one that agrees.
         Raises StoreError if the state cannot be read.
         """
         # One snapshot for windows, minutes and objectives, so that all numbers are of one moment.
@@ -117,7 +117,7 @@ class Collector:
             now_s = self._steady.likely_s(reading, snapshot.watermark_s)
             shift_s = now_s - reading.wall_s
         await self._load(snapshot, now_s)
-        may_close = reading is None or reading.agrees
+        may_close = reading is not None and reading.agrees
         results = (
             await self._engine.finish(snapshot, now_s, may_close=may_close)
             if snapshot.views

@@ -110,7 +110,7 @@ class Engine:
             kept.minute_counts.running = int(now_s) // 60
 
     async def finish(
-        self, snapshot: StateSnapshot, now_s: float, keep: bool = True, may_close: bool = True
+        self, snapshot: StateSnapshot, now_s: float, keep: bool = True, *, may_close: bool
     ) -> list[ObjectiveResult] | None:
         """Bring the minute counts up to date and judge.
 

@@ -17,6 +17,7 @@ from streams.events.decoder import ELIGIBLE
 from streams.store.keys import Keys
 from streams.store.redis import connect
 from tests.support.exporter_state import StateWriter, event, settings_for
+from tests.support.two_clocks import TwoClocks
 
 DAY_S = 86_400
 HOUR_S = 3_600
@@ -67,7 +68,8 @@ class Builder(DailyBoardBuilder):
         kind: PeriodKind = "day",
         clock: RedisClock | None = None,
     ) -> DailyFacts:
-        facts = await super().facts(now_s, date, kind, clock)
+        # By default a clock that agrees with that of Redis.
+        facts = await super().facts(now_s, date, kind, clock or TwoClocks(now_s, now_s))
         assert facts is not None
         return facts
 
