@@ -86,8 +86,11 @@ class HeartbeatSender:
         }
 
     def _clock_fields(self) -> dict[Any, str | float]:
-        """Return how far the clock of this process is from the store's; empty texts if unknown."""
+        """Return how far the clock of this process is from the store's; an empty text if unknown.
+
+        A clock that cannot be compared does not agree.
+        """
         clock = self._context.store.clock()
         if clock.offset_s is None:
-            return {"clock_offset_s": "", "clock_agrees": ""}
+            return {"clock_offset_s": "", "clock_agrees": 0}
         return {"clock_offset_s": round(clock.offset_s, 3), "clock_agrees": int(clock.agrees)}
