@@ -18,6 +18,7 @@ from streams.state.measures import SERIES_DIMENSIONS
 CELL = "model_region"  # scope of one model in one region
 CELL_LABELS = ("model", "region")
 _LEVELS = {CELL_LABELS: CELL, ("region",): "region", ("model",): "model", (): "fleet"}
+_LEVEL_OF = {frozenset(by): level for by, level in _LEVELS.items()}
 _ELIGIBLE, _FAILED = "tokenpulse_eligible_requests", "tokenpulse_failed_requests"
 
 
@@ -52,4 +53,5 @@ def place_records() -> tuple[RecordingRule, ...]:
 
 def _record_name(metric: str, by: tuple[str, ...]) -> str:
     """Return a name as Prometheus' naming of records has it: level, metric, operation."""
-    return f"{_LEVELS[CELL_LABELS if len(by) == 2 else by]}:{metric}:sum{CELL_WINDOW}"
+    # In any order of the labels, but not for labels without a record.
+    return f"{_LEVEL_OF[frozenset(by)]}:{metric}:sum{CELL_WINDOW}"

@@ -156,9 +156,10 @@ def _clock_words(alert: _ActiveAlert) -> Iterator[str]:
     for state in alert.states:
         process = state.series["process"]
         which = "the exporter" if process == "exporter" else f"worker {process}"
+        needed = "" if process == "exporter" else " for which it needs this worker"
         yield (
-            f"The clock of {which} differs by {fmt.span(state.value)} from that of Redis: no "
-            "period and no day that needs it is finalised until the clocks agree."
+            f"The clock of {which} differs by {fmt.span(state.value)} from that of Redis. Until "
+            f"they agree, the exporter closes no period and finalises no day{needed}."
         )
 
 

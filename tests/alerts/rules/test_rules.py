@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from alerts.promql import number
 from alerts.rules.build import Format, build, unread
 from alerts.rules.model import Links
+from alerts.rules.place_counts import failures
 from exporters.catalogue.requests import SPECS
 from exporters.windows.plan import window_plan
 from slo.policy.burn_rates import burn_rate_thresholds
@@ -82,6 +83,12 @@ def test_an_alert_fires_when_it_must_and_only_then(alert: str, tmp_path: Path) -
         (tmp_path / f"{at}.yml").write_text(isolated(rule, RECORDS))
         (tmp_path / f"{at}.test.yml").write_text(unit_tests(f"{at}.yml", rule))
     promtool("test", "rules", *tmp_path.glob("*.test.yml"))
+
+
+def test_labels_without_a_record_read_no_other_record() -> None:
+    assert failures(("region", "model")) == failures(("model", "region"))
+    with pytest.raises(KeyError):
+        failures(("model", "channel"))
 
 
 @needs_promtool
