@@ -11,6 +11,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.server.collector import Collected, Collector
+from streams.clock import RedisClock
 from streams.config.settings import Settings, Worker
 from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.state.edges import export_edges
@@ -182,13 +183,15 @@ def write_state(settings: Settings, records: dict[int, list[Any]], at_s: float =
     asyncio.run(write())
 
 
-def export(settings: Settings, now_s: float = NOW_S, /, **customers: Any) -> Collected:
-    """One export by a fresh exporter."""
+def export(
+    settings: Settings, now_s: float = NOW_S, clock: RedisClock | None = None, /, **customers: Any
+) -> Collected:
+    """One export by a fresh exporter; only with a clock that agrees does anything become final."""
 
     async def collect() -> Collected:
         client = connect(settings.redis.url, 5)
         try:
-            return await Collector(settings, client, customers).collect(now_s)
+            return await Collector(settings, client, customers).collect(now_s, clock)
         finally:
             await client.aclose()
 
