@@ -257,6 +257,7 @@ EXPORTER_DROPPED = Spec(
     "gauge",
     "Samples left out of this page, as it would have more than exporter.max_samples.",
     (),
+    "At least so many: a name that is far below the limit counts with the fewest it may have. "
     "Those of the names with the smallest shares of the requests are left out first: the board and "
     "the reports still show them, but no alert of Prometheus is about them. 0 if nothing is left "
     "out.",

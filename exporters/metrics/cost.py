@@ -5,7 +5,7 @@ customer and model, which are not published: a price depends on the model, and t
 have none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -43,8 +43,13 @@ class CacheMoney:
             for name, scopes in plan.items()
         }
 
-    def add_window(self, page: Page, window: str, sums: Sums) -> None:
-        """Add fleet and models of one window; `sums` are of the scope MODEL_TIER."""
+    def add_window(
+        self, page: Page, window: str, sums: Sums, shown: Collection[str] | None
+    ) -> None:
+        """Add fleet and models of one window; `sums` are of the scope MODEL_TIER.
+
+        `shown`: labels of the models that the page has in this window; None for all models.
+        """
         keys = self.groupings[MODEL_TIER].keys
         by_model: dict[str, list[CacheTokens]] = {}
         for group, tokens in zip(
@@ -62,6 +67,8 @@ class CacheMoney:
         (label,) = SCOPE_LABELS["model"]
         for model, rows in by_model.items():
             base = label_text({"scope": "model", "window": window, label: model})
+            if shown is not None and base not in shown:
+                continue
             found = self._dollars(rows)
             _add(page, base, found)
             if self._book.price(model) is None:

@@ -37,7 +37,7 @@ class Page:
     def __init__(self, least_share: float = 0.0) -> None:
         """Prepare an empty page; `least_share`: of the requests, below which no group is added."""
         self.least_share = least_share
-        self.groups_left_out = 0  # for that reason, by those who add samples
+        self.samples_left_out = 0  # for that reason, at least, by those who add samples
         self._lines: dict[str, list[str]] = {}
         self._shares: dict[str, float] = {}  # labels of a group -> its share of the requests
         self._exemplars: dict[str, dict[int, str]] = {}  # metric -> index of the line -> text
@@ -98,13 +98,13 @@ class Page:
     def limit(self, max_samples: int, max_length: int) -> int:
         """Take out the least used groups until both limits hold; return the samples left out.
 
-        Each group that was not added is taken for one sample. `max_length`: characters of all
-        samples. Samples that are in no group stay, also beyond the limits.
+        At least so many: groups that were not added may have had more. `max_length`: characters of
+        all samples. Samples that are in no group stay, also beyond the limits.
         """
         texts = list(chain.from_iterable(self._lines.values()))
         excess = len(texts) - max_samples, sum(map(len, texts)) - max_length
         if max(excess) <= 0:
-            return self.groups_left_out
+            return self.samples_left_out
         owners = {metric: self._groups_of(lines) for metric, lines in self._lines.items()}
         samples: Counter[str] = Counter()
         size: Counter[str] = Counter()
@@ -123,7 +123,7 @@ class Page:
             before = before[0] + samples[group], before[1] + size[group]
         for metric, groups in owners.items():
             self._keep(metric, [at for at, group in enumerate(groups) if group not in dropped])
-        return before[0] + self.groups_left_out
+        return before[0] + self.samples_left_out
 
     def _groups_of(self, lines: Sequence[str]) -> list[str]:
         """Return the group of each line of a metric; empty for a line that is in none."""

@@ -43,7 +43,7 @@ def groups_to_add(page: Page, counts: Table) -> tuple[Table, list[float]]:
     """Return the rows of the groups that are used enough for the page, and their shares."""
     shares = _shares(counts)
     added = shares >= page.least_share
-    page.groups_left_out += int((~added).sum())
+    page.samples_left_out += FEWEST_SAMPLES * int((~added).sum())
     return Table(counts.keys[added], counts.values[added]), shares[added].tolist()
 
 

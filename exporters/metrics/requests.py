@@ -5,7 +5,7 @@ an export's time.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +22,12 @@ from exporters.catalogue.requests import TOKEN_TYPES, UNKNOWN_INPUT
 from exporters.catalogue.spec import SCOPE_LABELS, SERIES_LABELS, Spec
 from exporters.metrics.counters import OUTCOME_LABELS, add_counters, add_window_counters
 from exporters.metrics.exposition import Page, exemplar_text, join, label_text
-from exporters.metrics.group_shares import groups_to_add, labels_to_add, rows_of_groups
+from exporters.metrics.group_shares import (
+    FEWEST_SAMPLES,
+    groups_to_add,
+    labels_to_add,
+    rows_of_groups,
+)
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
 from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT, failing_customers
@@ -222,8 +227,11 @@ def _in_buckets(
     return found
 
 
-def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
-    """Add all measures of one window in a scope that is summed from series."""
+def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> Collection[str]:
+    """Add all measures of one window in a scope that is summed from series.
+
+    Return the labels of the groups that are used enough for the page.
+    """
 
     def label(group: int) -> str:
         pairs = dict(zip(SCOPE_LABELS[scope.name], scope.keys[group], strict=True))
@@ -259,6 +267,7 @@ def add_window(page: Page, window: str, scope: Grouping, sums: Sums) -> None:
                     WINDOW_QUANTILES[latency], base, zip(_QUANTILE_TEXTS, seconds, strict=True)
                 )
     _add_within(page, labels, sums.threshold_counts)
+    return frozenset(labels.values())
 
 
 def add_customers(
@@ -282,7 +291,7 @@ def add_customers(
     shown, total = [], sum(requests)
     for count, group, row in ranked[:top]:
         if count < page.least_share * total:
-            page.groups_left_out += 1
+            page.samples_left_out += FEWEST_SAMPLES
             continue
         (token,) = scope.keys[group]
         known = customers.get(token)

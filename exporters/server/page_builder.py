@@ -1,6 +1,6 @@
 """Builds the page for Prometheus from a state that is read. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 
 from exporters.metrics import pipeline as pipeline_samples
@@ -131,6 +131,7 @@ class PageBuilder:
     def _add_windows(self, page: Page, tracker: WindowTracker) -> None:
         groupings = tracker.groupings
         for name, window in tracker.windows.items():
+            shown: dict[str, Collection[str]] = {}  # labels, by scope
             for scope, sums in window.sums.items():
                 # The tracker also sums for prices and for the board; only the plan is published.
                 if scope in PRICED or scope not in self.plan.get(name, ()):
@@ -147,11 +148,11 @@ class PageBuilder:
                     if self._money is not None:
                         self._money.add_customers(page, exported, window.sums[CUSTOMER_MODEL])
                 else:
-                    request_samples.add_window(page, name, groupings[scope], sums)
+                    shown[scope] = request_samples.add_window(page, name, groupings[scope], sums)
             if name in self.plan and CUSTOMER in window.sums:
                 request_samples.add_failing_customers(page, name, window.sums[CUSTOMER])
             if self._money is not None and MODEL_TIER in window.sums:
-                self._money.add_window(page, name, window.sums[MODEL_TIER])
+                self._money.add_window(page, name, window.sums[MODEL_TIER], shown.get("model"))
 
     def _add_completeness(
         self, page: Page, snapshot: StateSnapshot, tracker: WindowTracker

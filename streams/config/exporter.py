@@ -91,8 +91,8 @@ class Exporter(Section):
         ge=5_000,
         description="Most samples of `/metrics`. A page that would have more leaves out the names "
         "with the smallest shares of the requests, and `tokenpulse_exporter_dropped_samples` says "
-        "how many samples they have. Keep it below `sample_limit` of the scrape job, beyond which "
-        "Prometheus rejects the whole page.",
+        "how many samples they have at least. Keep it below `sample_limit` of the scrape job, "
+        "beyond which Prometheus rejects the whole page.",
     )
     policies: tuple[str, ...] = Field(
         ("default",),

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from exporters.catalogue.cost import UNPRICED_TOKENS
 from exporters.catalogue.latencies import FLEET_HISTOGRAM, REQUEST_HISTOGRAMS
 from exporters.catalogue.pipeline import PARTITION_OFFSET
 from exporters.catalogue.requests import REQUESTS_TOTAL, WINDOW_REQUESTS
@@ -16,8 +17,10 @@ from exporters.metrics.exposition import Page, exemplar_text, label_text
 from exporters.metrics.group_shares import FEWEST_SAMPLES
 from slo.health_limits import MAX_PAGE_LENGTH
 from tests.support.exporter_state import NOW_S, Samples, event, export, parsed, write_state
+from tests.support.paths import TESTS
 
 ROOMY = 10**9
+BOOK = str(TESTS / "prices" / "models.yaml")
 # Quotes and commas within a value look like the end of another one.
 NAMES = st.text('a",\\={} ', min_size=1, max_size=4)
 GROUPS = st.dictionaries(
@@ -134,7 +137,8 @@ def test_a_flood_of_names_costs_no_name_in_use_its_samples(
     dropped = page.limit(asked.exporter.max_samples, MAX_PAGE_LENGTH)
     limited = parsed(page.text(openmetrics=False))
     assert len(limited) <= 5_000 < len(whole)
-    assert 0 < dropped <= len(whole) - len(limited)
+    # The fewest samples that each name may have.
+    assert 0.2 < dropped / (len(whole) - len(limited)) <= 1
     # No number changed, and all that is missing is about a name.
     assert limited.items() <= whole.items()
     for _, pairs in whole.keys() - limited.keys():
@@ -143,6 +147,22 @@ def test_a_flood_of_names_costs_no_name_in_use_its_samples(
         found = models_with(limited, WINDOW_REQUESTS.name, scope="model", window=window)
         assert {"opus", "haiku"} <= found
     assert {"opus", "haiku"} <= models_with(limited, REQUESTS_TOTAL.name)
+
+
+def test_models_that_are_left_out_have_no_samples_of_prices(
+    configured: Callable[..., Any],
+) -> None:
+    asked = configured(max_samples=5_000, price_book=BOOK)
+    write_state(asked, {0: flood(120)})
+    page = export(asked).page
+    page.limit(asked.exporter.max_samples, MAX_PAGE_LENGTH)
+    limited = parsed(page.text(openmetrics=False))
+    assert len(limited) <= 5_000
+    for window in ("1m", "30d"):
+        labels = {"scope": "model", "window": window}
+        unpriced = models_with(limited, UNPRICED_TOKENS.name, **labels)
+        assert unpriced <= models_with(limited, WINDOW_REQUESTS.name, **labels)
+        assert {"opus", "haiku"} <= models_with(limited, WINDOW_REQUESTS.name, **labels)
 
 
 def test_every_group_has_the_samples_that_the_selection_relies_on(
