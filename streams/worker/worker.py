@@ -165,7 +165,8 @@ class StreamWorker:
                 worker.partition: worker.state.stored_offset for worker in released
             }
         silence_s = self._consumer.broker_silence_s()
-        broker_answers = silence_s is not None and silence_s < BROKER_AWAY_S
+        # Before the first fetch: a broker has just assigned the partitions.
+        broker_answers = bool(released) if silence_s is None else silence_s < BROKER_AWAY_S
         return is_written and self.store_answers and broker_answers
 
     @property

@@ -97,6 +97,7 @@ class WorkerBench:
         self.store = store or MemoryStore(redis, "g", "t")
         self.worker = StreamWorker(settings, self.store, self, self, archive)
         self.log_begin = 0  # the first record that is not deleted yet
+        self.silence_s: float | None = 0.0  # since a broker answered; None: none has yet
         self.positions: dict[int, int] = {}
         self.epochs: dict[int, int] = {}
         self.seeks: list[tuple[int, int]] = []  # partition, offset
@@ -118,8 +119,8 @@ class WorkerBench:
     async def log_start(self, partition: int) -> int:
         return self.log_begin
 
-    def broker_silence_s(self) -> float:
-        return 0.0
+    def broker_silence_s(self) -> float | None:
+        return self.silence_s
 
     def pause(self, partition: int) -> None:
         self.paused.add(partition)

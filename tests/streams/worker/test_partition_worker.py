@@ -305,6 +305,20 @@ def test_a_worker_whose_partition_was_claimed_away_ends_as_one_that_wrote_all(
     asyncio.run(run())
 
 
+def test_a_worker_that_is_told_to_end_before_its_first_fetch_may_take_its_time(
+    log: LogInMemory, redis: MemoryRedis
+) -> None:
+    async def run() -> None:
+        bench = WorkerBench(log, redis)
+        bench.silence_s = None
+        await bench.take_over()
+        assert await bench.worker.revoke(ending=True)
+        # Without a partition no broker has shown yet that it answers.
+        assert not await bench.worker.revoke(ending=True)
+
+    asyncio.run(run())
+
+
 def test_a_worker_that_could_not_write_ends_as_one_that_did_not(
     log: LogInMemory, redis: MemoryRedis
 ) -> None:
