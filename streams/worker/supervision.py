@@ -39,6 +39,7 @@ class StoreSupervision:
         # The first check follows at once, so that each heartbeat compares the clocks.
         self._checked_at = float("-inf")  # monotonic
         self.answers = True  # whether the store answered the last call
+        self.heartbeat_answered = True  # and the last heartbeat, of any partition
         self.unfit_reason = ""  # why the store must not be written to
         self.store_memory: MemoryUse | None = None  # at the last check
 

@@ -89,7 +89,6 @@ class StreamWorker:
         self._flushed = asyncio.Condition()
         self._blocked = False  # back-pressure: no batch is taken
         self._refused_command = ""  # id of the last repair that was too old
-        self._heartbeat_answered = True  # the last one, of any partition
 
     # -- assignment ------------------------------------------------------------------------------
 
@@ -173,7 +172,7 @@ class StreamWorker:
     def store_answers(self) -> bool:
         """Return whether the store answered the last checkpoint and the last heartbeat."""
         # Without events no checkpoint is due, and only heartbeats show it.
-        return self._supervision.answers and self._heartbeat_answered
+        return self._supervision.answers and self._supervision.heartbeat_answered
 
     def durable_offsets(self) -> Mapping[int, int]:
         """Return per partition the offset before which all records are in the store."""
@@ -348,9 +347,9 @@ class StreamWorker:
         """
         try:
             command = await self._heartbeat.send(worker)
-            self._heartbeat_answered = True
+            self._supervision.heartbeat_answered = True
         except StoreError as error:
-            is_sent = self._heartbeat_answered = isinstance(error, CommandError)
+            is_sent = self._supervision.heartbeat_answered = isinstance(error, CommandError)
             failure = "operator command ignored" if is_sent else "no heartbeat sent"
             log.warning("%s: %s", failure, error)
             return
