@@ -1,19 +1,18 @@
 """A schema registry over HTTP: Confluent's REST API, as far as serialisers and readers use it."""
 
 import json
-import ssl
-import threading
 import time
 import uuid
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.support.certificates import Certificate
+from tests.support.loopback_http import serving
 
 
 @dataclass
@@ -114,18 +113,6 @@ def schema_registry(
         def log_message(self, *_: Any) -> None:
             """Keep the output of the tests short."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    scheme = "http"
-    if certificate is not None:
-        scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate.cert, certificate.key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    registry = Registry(f"{scheme}://127.0.0.1:{server.server_address[1]}", login)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler, certificate) as url:
+        registry = Registry(url, login)
         yield registry
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

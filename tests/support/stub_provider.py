@@ -6,12 +6,13 @@ models are `claude`, `claude-err400` and so on.
 """
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.loopback_http import serving
 
 FIRST_BYTE_S = 0.15
 SLOW_CHUNKS, SLOW_CHUNK_S = 60, 0.1
@@ -48,15 +49,9 @@ def stub_provider() -> Iterator[StubProvider]:
     class Handler(_Handler):
         pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    provider = Handler.provider = StubProvider(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield provider
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url:
+        Handler.provider = StubProvider(url)
+        yield Handler.provider
 
 
 class _Handler(BaseHTTPRequestHandler):

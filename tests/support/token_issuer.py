@@ -2,21 +2,20 @@
 
 import json
 import re
-import ssl
 import subprocess
-import threading
 import time
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote_plus
 
 from tests.support.certificates import Certificate
 from tests.support.checks import not_none
+from tests.support.loopback_http import serving
 from tests.support.programs import find_program
 
 KEY_ID = "the-key"
@@ -107,21 +106,9 @@ def token_issuer(
         def log_message(self, *_: object) -> None:
             """Keep the output of the tests short."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    scheme = "http"
-    if certificate is not None:
-        scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate.cert, certificate.key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    issuer = Issuer(f"{scheme}://127.0.0.1:{server.server_port}", key=key)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler, certificate) as url:
+        issuer = Issuer(url, key=key)
         yield issuer
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _encoded(content: bytes) -> str:
