@@ -4,14 +4,13 @@ The SDK writes spans of its own. An instrumentation adds one to each call, which
 """
 
 import json
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.support.counted_traffic import CountedTraffic
-from tests.support.producers import ANTHROPIC_TRAFFIC, producers_python
+from tests.support.producers import ANTHROPIC_TRAFFIC, sent_by
 from tests.support.servers import Broker, RedisServer
 from tests.support.stub_provider import FIRST_BYTE_S, stub_provider
 
@@ -33,13 +32,7 @@ def test_each_call_counts_once_with_the_tokens_that_the_provider_served(
     producer: str, broker: Broker, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     with stub_provider() as provider, CountedTraffic(broker, redis_server) as traffic:
-        done = subprocess.run(
-            [producers_python(), ANTHROPIC_TRAFFIC, producer, provider.url, traffic.url],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
+        printed = sent_by(ANTHROPIC_TRAFFIC, producer, provider.url, traffic.url)
         served = Counter(provider.ended) - RETRY
         events = traffic.events(served.total())
     assert Counter((event["model"], event["outcome"]) for event in events) == served
@@ -61,5 +54,5 @@ def test_each_call_counts_once_with_the_tokens_that_the_provider_served(
         known = sum(event.get(field, 0) for event in events)
         assert sum(measured["tokens"][name] for measured in measures.values()) == known
     (ttft_ms,) = [e["ttft_ms"] for e in events if e["model"] == "claude" and e["stream"]]
-    (measured_s,) = json.loads(done.stdout)
+    (measured_s,) = json.loads(printed)
     assert 1_000 * FIRST_BYTE_S <= ttft_ms <= 1_000 * measured_s + TTFT_WITHIN_MS

@@ -8,7 +8,7 @@ import pytest
 
 from streams.config.settings import Settings
 from tests.support.apache_kafka import ApacheKafka
-from tests.support.kafka_admin import Of, To, grant
+from tests.support.kafka_admin import Of, To, grant, rights_of_worker
 from tests.support.servers import RedisServer, wait_until
 from tests.support.token_issuer import Issuer, signing_key, token_issuer
 from tests.support.worker_process import WorkerProcess, send, tokenpulse, worker_settings
@@ -60,16 +60,7 @@ class Logins:
         }
         given = {**self.admin.model_dump(), "kafka": {**kafka.model_dump(), **login}}
         self.client = Settings(**given)
-        grant(
-            kafka,
-            user,
-            (Of.TOPIC, kafka.topic, To.READ),
-            (Of.TOPIC, kafka.topic, To.WRITE),
-            (Of.GROUP, kafka.group, To.READ),
-            (Of.TOPIC, kafka.dlq_topic, To.WRITE),
-            (Of.TOPIC, kafka.archive_topic, To.READ),
-            (Of.TOPIC, kafka.archive_topic, To.WRITE),
-        )
+        grant(kafka, user, (Of.TOPIC, kafka.topic, To.WRITE), *rights_of_worker(kafka))
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from streams.config.settings import Kafka, Settings
+from streams.config.settings import Settings
 from streams.watchdog import EXIT_CODE
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.certificates import Authority
-from tests.support.kafka_admin import Of, To, grant, revoke
+from tests.support.kafka_admin import Of, To, grant, revoke, rights_of_worker
 from tests.support.servers import RedisServer, wait_until
 from tests.support.worker_process import WorkerProcess, report, send, tokenpulse, worker_settings
 from tests.support.worker_stories import MARK, assert_counted, events
@@ -46,16 +46,6 @@ class Users:
         kafka = self.admin.kafka
         grant(kafka, "gateway", (Of.TOPIC, kafka.topic, To.WRITE))
         grant(kafka, "worker", *rights_of_worker(kafka))
-
-
-def rights_of_worker(kafka: Kafka) -> list[tuple[Of, str, To]]:
-    return [
-        (Of.TOPIC, kafka.topic, To.READ),
-        (Of.GROUP, kafka.group, To.READ),
-        (Of.TOPIC, kafka.dlq_topic, To.WRITE),
-        (Of.TOPIC, kafka.archive_topic, To.READ),
-        (Of.TOPIC, kafka.archive_topic, To.WRITE),
-    ]
 
 
 @pytest.fixture

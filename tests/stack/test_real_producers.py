@@ -4,7 +4,6 @@
 """
 
 import json
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.counted_traffic import CountedTraffic
-from tests.support.producers import TRAFFIC, producers_python
+from tests.support.producers import TRAFFIC, sent_by
 from tests.support.servers import Broker, RedisServer
 from tests.support.stub_provider import FIRST_BYTE_S, stub_provider
 
@@ -59,13 +58,7 @@ def test_the_events_are_the_calls_that_the_provider_served(
 ) -> None:
     expected = EXPECTED[producer]
     with stub_provider() as provider, CountedTraffic(broker, redis_server) as traffic:
-        done = subprocess.run(
-            [producers_python(), TRAFFIC, producer, provider.url, traffic.url],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
+        printed = sent_by(TRAFFIC, producer, provider.url, traffic.url)
         events = traffic.events(len(expected))
     facts = [{key: event[key] for key in FIELDS if key in event} for event in events]
     assert facts == expected
@@ -77,7 +70,7 @@ def test_the_events_are_the_calls_that_the_provider_served(
         assert outcomes == Counter(call["outcome"] for call in calls)
         for name, field in TOKENS.items():
             assert measures["tokens"][name] == sum(call.get(field, 0) for call in calls)
-    measured_ms = [1000 * seconds for seconds in json.loads(done.stdout.splitlines()[-1])]
+    measured_ms = [1000 * seconds for seconds in json.loads(printed.splitlines()[-1])]
     first_tokens_ms = [event["ttft_ms"] for event in events if "ttft_ms" in event]
     assert first_tokens_ms == pytest.approx(measured_ms, abs=20)
     assert min(first_tokens_ms) >= 1000 * FIRST_BYTE_S

@@ -36,6 +36,17 @@ class To(IntEnum):
     DESCRIBE = 8
 
 
+def rights_of_worker(kafka: Kafka) -> list[tuple[Of, str, To]]:
+    """Return all that a worker needs, as docs/security.md says."""
+    return [
+        (Of.TOPIC, kafka.topic, To.READ),
+        (Of.GROUP, kafka.group, To.READ),
+        (Of.TOPIC, kafka.dlq_topic, To.WRITE),
+        (Of.TOPIC, kafka.archive_topic, To.READ),
+        (Of.TOPIC, kafka.archive_topic, To.WRITE),
+    ]
+
+
 LITERAL, ALLOW = 3, 3  # pattern and permission types
 
 

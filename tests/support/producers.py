@@ -1,6 +1,7 @@
 """The environments of the real producers, made by `bash tests/provision.sh`."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,12 @@ def producers_python(name: str = "producers") -> Path:
     if not python.exists():
         pytest.skip(f"{python} is not there: run `bash tests/provision.sh`")
     return python
+
+
+def sent_by(script: Path, *arguments: str) -> str:
+    """Run a script of real producers to its end, and return what it prints."""
+    done = subprocess.run(
+        [producers_python(), script, *arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
