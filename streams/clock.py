@@ -76,8 +76,10 @@ class SteadyChoice:
         self._takes_redis = False
 
     def likely_s(self, reading: ClockReading, log_s: float) -> float:
-        """Return the present time: as before of the wall clock or Redis', unless the other one is
-        nearer to `log_s`, the newest event time that was counted, by half of their offset.
+        """Return the present time, of the clock that was taken before.
+
+        The other one is taken if it is nearer to `log_s`, the newest event time that was counted,
+        by half of their offset; the wall clock also if they hardly differ.
         """
         wall_s, redis_s = reading.wall_s, reading.redis_s
         if redis_s is None:

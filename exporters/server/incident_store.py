@@ -47,7 +47,7 @@ class BoardIncidentStore:
     async def read(self) -> list[IncidentRecord]:
         """Return the stored incidents. Raises StoreError."""
         try:
-            records, _ = await self._read_since(0.0)
+            records, _ = await self._read_records(0.0)
         except (RedisError, OSError) as error:
             raise StoreError(f"cannot read the board's incidents: {one_line(error)}") from error
         return records
@@ -60,7 +60,7 @@ class BoardIncidentStore:
         if not incidents.is_due(now_s):
             return
         try:
-            stored, unreadable = await self._read_since(now_s - KEEP_S)
+            stored, unreadable = await self._read_records(now_s - KEEP_S)
             # Another exporter may have seen the same incident first: one record of it remains.
             incidents.agree(stored, now_s)
             fields, deleted = incidents.changes(now_s)
@@ -120,7 +120,7 @@ class BoardIncidentStore:
             return
         self._alerts, self._alerts_written_s = alerts, now_s
 
-    async def _read_since(self, before_s: float) -> tuple[list[IncidentRecord], list[str]]:
+    async def _read_records(self, before_s: float) -> tuple[list[IncidentRecord], list[str]]:
         """Return the stored incidents, and unreadable fields of before `before_s`.
 
         Another version wrote the unreadable ones, or they are damaged; another exporter may use

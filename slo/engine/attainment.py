@@ -127,7 +127,7 @@ def objective_status(
         if window == PROJECTED_BY:
             pace = recent
     unknown = None
-    if begin < minute_counts.folded_until.get(name, 0):
+    if minute_counts.is_folded(name, begin):
         unknown = NAMES_FOLDED
     elif attained.ratio is None:
         span = minute_counts.span(name, begin, min(now, end))
@@ -159,7 +159,7 @@ def attainment_over(
 ) -> tuple[Attainment, dict[MinuteStatus, int]]:
     """Return the attainment over a stretch of minutes, and the number of minutes by status."""
     # A part of the requests is missing, and may be the bad ones.
-    if stretch[0] < minute_counts.folded_until.get(name, 0):
+    if minute_counts.is_folded(name, stretch[0]):
         return NOTHING, {}
     indicator = objective.indicator
     span = minute_counts.span(name, *stretch)

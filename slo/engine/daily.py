@@ -49,7 +49,7 @@ def by_day(
         made_of = (
             tuple(minute_counts.version(name, one) for one in (day - 1, day, day + 1)),
             tuple(one for one in excluded if one[0] < begin + 2 * DAY and begin - DAY < one[1]),
-            begin < minute_counts.folded_until.get(name, 0),
+            minute_counts.is_folded(name, begin),
         )
         known = cache.known.get((name, day))
         # Its end is now, so it is never cached.

@@ -90,6 +90,10 @@ class MinuteCounts:
         """First minute after it."""
         return (self.first_day + self.days) * DAY
 
+    def is_folded(self, name: str, minute: int) -> bool:
+        """Return whether requests of a name at a minute may be counted as `__other__`."""
+        return minute < self.folded_until.get(name, 0)
+
     def settled(self, name: str) -> tuple[int, int]:
         """Stays the same as long as all that is known of minutes that are over does."""
         row = self.rows.get(name)

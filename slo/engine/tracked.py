@@ -148,7 +148,7 @@ class TrackedObjective:
         # Exclusions begin with time.
         minute = self.minute_counts.running if self.selection.varies else 0
         # After a flood a partition has many names, which change seldom, and is asked every second.
-        asked = names, minute, folding.facts()
+        asked = names, minute, folding.facts
         if asked == self.folding_asked:
             return
         self.folding_asked = asked
@@ -178,7 +178,7 @@ class TrackedObjective:
                 )
                 for closed_period in self.closed_periods(name)
                 # An unknown value is no reason to adjust one that was known.
-                if closed_period.begin >= self.minute_counts.folded_until.get(name, 0)
+                if not self.minute_counts.is_folded(name, closed_period.begin)
             ]
             self.adjusted[name] = tuple(one for one in found if one is not None)
 

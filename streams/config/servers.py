@@ -270,6 +270,9 @@ def _redis_address(url: str) -> str:
     return url
 
 
+LARGEST_CLOCK_OFFSET_S = 60  # that may be set as `max_clock_offset_s`
+
+
 class Redis(Section):
     """The Redis server that stores the state."""
 
@@ -286,7 +289,7 @@ class Redis(Section):
     max_clock_offset_s: float = Field(
         5,
         gt=0,
-        le=60,
+        le=LARGEST_CLOCK_OFFSET_S,
         description="A process whose clock differs by more from that of Redis finalises nothing.",
     )
     username: str | None = Field(None, description="User name, if the URL contains none.")

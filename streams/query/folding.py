@@ -79,6 +79,7 @@ class Folding:
             if view.is_readable and any(view.meta.overflowed.values())
         ]
 
+    @cached_property
     def facts(self) -> list[tuple[object, ...]]:
         """Return all that the answers depend on: as long as these are equal, so are those."""
         return [

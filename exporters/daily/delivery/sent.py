@@ -15,12 +15,13 @@ import redis.asyncio as aioredis
 from redis.exceptions import WatchError
 
 from exporters.daily.day.store import store_errors
+from streams.config.servers import LARGEST_CLOCK_OFFSET_S
 from streams.store.keys import Keys
 
 LEASE_S = 600  # longer than a delivery takes, retries and time-outs included
-# As another host sees it: two clocks that are accepted differ by up to twice the largest
-# `redis.max_clock_offset_s` (60 s), and the end of the lease is rounded.
-_LEASE_MAX_S = LEASE_S + 121
+# As another host sees it: two clocks that are accepted may both be off, to different sides, and the
+# end of the lease is rounded.
+_LEASE_MAX_S = LEASE_S + 2 * LARGEST_CLOCK_OFFSET_S + 1
 KEPT_S = 400 * 86_400
 _SENDING = "sending"
 
