@@ -8,7 +8,7 @@ STRETCH ?= 6
 EVENTS ?= 1000000
 SEED ?=
 
-.PHONY: help setup up test test-all chaos scenarios fuzz lint bench bench-panels bench-rules lock audit docs dashboards screenshots secrets clean
+.PHONY: help setup up test test-all test-slow test-stack chaos scenarios fuzz lint bench bench-panels bench-rules lock audit docs dashboards screenshots secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,7 +42,13 @@ test: .venv/.dev ## run the tests that need only Python and PyPI, in minutes
 	@$(PYTEST) -m "not stack and not slow" $(ARGS)
 
 test-all: test ## run also slow tests, chaos, and those of other programs (tests/provision.sh)
-	@$(PYTEST) -m "stack or slow" $(ARGS)
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target test-slow test-stack
+
+test-slow: .venv/.dev ## run the slow tests that need no other programs, at a low priority
+	@nice -n 5 $(BIN)/python -m pytest -m "slow and not stack" --override-ini timeout=1800 $(ARGS)
+
+test-stack: .venv/.dev ## run chaos and the tests of other programs
+	@$(PYTEST) -m stack $(ARGS)
 
 fuzz: .venv/.dev ## count EVENTS=1000000 mutated events and recount them; SEED=n repeats a run
 	@FUZZ_EVENTS=$(EVENTS) FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s tests/streams/events/test_mutated_events.py $(ARGS)

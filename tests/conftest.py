@@ -109,6 +109,7 @@ LEFT_OUT = {
     "slow": "take too long for `make test`: `make test-all`",
 }
 QUICK = "not stack and not slow"
+RUN_BY = {"": "make test", "slow": "make test-slow", "stack": "make test-stack"}
 _deselected: Counter[str] = Counter()
 
 
@@ -170,8 +171,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     lines = _skipped(terminalreporter.config)
     if terminalreporter.config.option.markexpr == QUICK:
         lines += [f"{_deselected[name]} tests {reason}" for name, reason in LEFT_OUT.items()]
-    elif _deselected and terminalreporter.config.option.markexpr:
-        lines.append(f"{_deselected.total()} tests that `make test` runs")
+    elif terminalreporter.config.option.markexpr:
+        lines += [
+            f"{count} tests that `{RUN_BY[name]}` runs" for name, count in _deselected.items()
+        ]
     if lines:
         terminalreporter.section("what did not run, and why")
         for line in lines:

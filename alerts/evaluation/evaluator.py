@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from alerts.evaluation.expressions import Expression, SharedPart, parse
+from alerts.evaluation.expressions import Expression, Selector, SharedPart, parse
 from alerts.evaluation.history import History
 from alerts.evaluation.matrix import families_of
 from alerts.rules.build import policy_groups
@@ -120,6 +120,10 @@ class RuleEvaluator:
             *(rule.expression.metrics for rule in self.rules)
         )
         self.reads = frozenset(read for rule in self.rules for read in rule.alert.reads)
+        self._selectors: dict[str, list[Selector]] = {}
+        for rule in self.rules:
+            for selector in rule.expression.selectors:
+                self._selectors.setdefault(selector.metric, []).append(selector)
         self._wanted: dict[tuple[str, SampleKey], bool] = {}
         self._samples: Samples | None = None
         self._holding: list[Vector] = []
@@ -128,11 +132,8 @@ class RuleEvaluator:
         """Return whether some rule reads the samples of a label set."""
         # The same label sets come at every refresh, so each is matched against the rules once.
         if (metric, key) not in self._wanted:
-            self._wanted[metric, key] = any(
-                selector.metric == metric and selector.matches(key)
-                for rule in self.rules
-                for selector in rule.expression.selectors
-            )
+            selectors = self._selectors.get(metric, ())
+            self._wanted[metric, key] = any(selector.matches(key) for selector in selectors)
         return self._wanted[metric, key]
 
     def resume(self, firing: Iterable[AlertState], seen_s: float, now_s: float) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from streams.config.settings import Kafka, Settings
-from tests.support.alerting_stack import PROMETHEUS, Pages, alertmanager_config, prometheus
+from tests.support.alerting_stack import (
+    PROMETHEUS,
+    Pages,
+    alertmanager_config,
+    prometheus,
+    soon_firing,
+)
 from tests.support.alertmanager import AMTOOL, SERVER, Alertmanager, Receiver
 from tests.support.event_samples import EVENT
 from tests.support.intake_process import IntakeProcess
@@ -26,7 +32,8 @@ INTAKE = {"alertname": "TokenpulseIntakeDown"}
 STUCK, DOWN = INTAKE | {"cause": "delivery"}, INTAKE | {"cause": "down"}
 # There is no exporter in this test.
 NO_EXPORTER = {"alertname": "TokenpulseExporterDown", "cause": "no_target"}
-PAGE_S = 240
+FOR_S = 20  # of each alert; two minutes as shipped
+PAGE_S = 180
 
 
 @contextmanager
@@ -67,19 +74,20 @@ def delivers_events(prometheus_url: str) -> bool:
         return bool(json.load(answer)["data"]["result"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_an_intake_pages_if_kafka_takes_no_event_and_if_it_is_down(tmp_path: Path) -> None:
     receiver = Receiver()
     pages = Pages(receiver)
     pages.expect(NO_EXPORTER)
     manager = Alertmanager(alertmanager_config(tmp_path, receiver.url))
     asked = Settings(kafka=Kafka(partitions=1))
+    rules = soon_firing(RULES, tmp_path, FOR_S)
     try:
         with (
             LocalStack(asked, workers=0, exporter=False, simulate=False) as local,
             IntakeProcess(local.settings.kafka, answer_timeout_s=2) as intake,
             sending(intake.url),
-            prometheus(tmp_path, RULES, {"tokenpulse-intake": intake.url}, manager.url) as url,
+            prometheus(tmp_path, rules, {"tokenpulse-intake": intake.url}, manager.url) as url,
         ):
             wait_until(lambda: delivers_events(url), "events are delivered", 120)
             assert not pages.about(INTAKE)
