@@ -12,10 +12,12 @@ RUN /opt/tokenpulse/bin/pip install --only-binary=:all: --no-compile --require-h
     --requirement requirements-image.lock
 COPY pyproject.toml README.md ./
 COPY streams streams
+COPY slo slo
 COPY exporters exporters
 # exporters/drill/runbooks is a link to it.
 COPY docs/runbooks docs/runbooks
 COPY alerts alerts
+COPY tokenpulse tokenpulse
 # Hashes instead of times in the byte code: the same sources give the same files.
 RUN /opt/tokenpulse/bin/pip install --no-compile --no-deps --no-build-isolation . \
     && /opt/tokenpulse/bin/pip check \

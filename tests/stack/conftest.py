@@ -1,7 +1,6 @@
 """Servers that only tests of real processes need."""
 
 import hashlib
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from tests.support.certificates import Authority
 from tests.support.guarded_redis import SHIPPED, USERS, GuardedRedis, password
 from tests.support.redis_servers import KINDS, program
-from tests.support.servers import wait_until
 from tokenpulse.local.embedded import free_port
 
 
@@ -39,12 +37,6 @@ def guarded(
         conf.write_text("\n".join(lines) + "\n")
         changed["port"] = port
     arguments = [part for name, value in changed.items() for part in (f"--{name}", str(value))]
-    with (directory / "server.log").open("wb") as log:
-        process = subprocess.Popen([program(kind), conf, *arguments], stdout=log, stderr=log)
-    server = GuardedRedis(port, authority, directory)
-    try:
-        wait_until(server.answers, f"Redis answers: {directory / 'server.log'}")
+    command = [program(kind), str(conf), *arguments]
+    with GuardedRedis(port, authority, directory, command) as server:
         yield server
-    finally:
-        process.kill()
-        process.wait()

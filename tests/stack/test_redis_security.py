@@ -108,6 +108,23 @@ def test_worker_exporter_and_commands_need_no_more_than_their_users_may(
     assert set().union(*map(allowed, users)) <= needed
 
 
+def test_a_redis_that_crashed_reads_back_what_workers_stored(
+    guarded: GuardedRedis, broker: Broker, tmp_path: Path
+) -> None:
+    base = worker_settings(broker, "redis://127.0.0.1:1/1")
+    with (
+        WorkerProcess(as_user(base, guarded.settings("worker")), tmp_path / "worker.log") as worker,
+        guarded.client("worker") as client,
+    ):
+        State(base, client).wait_for(send(base.kafka, events("kept", 60)))
+        assert worker.stop() == 0
+    guarded.kill()
+    guarded.start()
+    done = tokenpulse("report", "--json", settings=as_user(base, guarded.settings("exporter")))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["total"]["requests"] == 50
+
+
 def allowed(user: str) -> set[str]:
     """The commands that the shipped file lets a user give."""
     lines = (SHIPPED / "users.acl").read_text().splitlines()

@@ -44,6 +44,8 @@ KAFKA_TOOLS = {
     "kafka-server-start.sh": "kafka.Kafka",
     "kafka-configs.sh": "kafka.admin.ConfigCommand",
 }
+# What they give to Java if the environment names nothing else: a second collector is an error.
+PERFORMANCE_OPTIONS = "-server -XX:+UseG1GC -XX:MaxGCPauseMillis=20"
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 # What programs of this machine need, and nothing of what its packages keep in /etc.
 BARE_ROOT = """
@@ -244,7 +246,8 @@ class Engine:
         for name, main in KAFKA_TOOLS.items():
             script = self._kafka / "bin" / name
             script.write_text(
-                "#!/bin/sh\nexec java ${KAFKA_HEAP_OPTS:--Xmx256m} $KAFKA_LOG4J_OPTS "
+                "#!/bin/sh\nexec java ${KAFKA_HEAP_OPTS:--Xmx256m} "
+                f"${{KAFKA_JVM_PERFORMANCE_OPTS:-{PERFORMANCE_OPTIONS}}} $KAFKA_LOG4J_OPTS "
                 f'-cp "/opt/kafka/libs/*" {main} "$@"\n'
             )
             script.chmod(0o755)

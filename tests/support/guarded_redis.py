@@ -1,13 +1,16 @@
 """A Redis with logins and TLS."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import redis
 
 from streams.config.settings import Redis, Settings
 from tests.support.certificates import Authority
+from tests.support.owned_process import OwnedProcess
 from tests.support.paths import ROOT
+from tests.support.servers import wait_until
 
 SHIPPED = ROOT / "deploy/redis"
 
@@ -19,13 +22,27 @@ def password(user: str) -> str:
     return f"the password of {user}"
 
 
-@dataclass
-class GuardedRedis:
-    """A server with deploy/redis: its users, over TLS or (the embedded one has none) without."""
+class GuardedRedis(OwnedProcess):
+    """A server with deploy/redis: its users, over TLS or (the embedded one has none) without.
 
-    port: int
-    authority: Authority | None
-    directory: Path
+    It has its data in `directory`. Killed at the end of the block if it still runs.
+    """
+
+    def __init__(
+        self, port: int, authority: Authority | None, directory: Path, command: Sequence[str]
+    ) -> None:
+        super().__init__("the guarded Redis", directory / "server.log")
+        self.port, self.authority, self.directory = port, authority, directory
+        self._command = command
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, again on the same port and data; returns when it has loaded them."""
+        self.run(self._command)
+        wait_until(self.answers, f"Redis answers: {self.directory / 'server.log'}")
 
     def settings(self, user: str, **changes: object) -> Redis:
         file = self.directory / f"{user}.password"
