@@ -63,14 +63,15 @@ def regrouped(settings: Settings, group: str) -> Settings:
 class WorkerProcess(OwnedProcess):
     """`tokenpulse worker` as a process; killed at the end of the block if it still runs."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, program: Path = ROOT) -> None:
+        """`program`: the directory with the packages that run."""
         super().__init__("the worker", log)
         self.settings = settings
         self.directory = log.with_suffix("")  # where it runs
         self.directory.mkdir(exist_ok=True)
         self.run(
             [sys.executable, "-m", "tokenpulse.cli.main", "worker"],
-            env={**environment(settings), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)},
+            env={**environment(settings), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(program)},
             cwd=self.directory,
         )
 
