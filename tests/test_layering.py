@@ -20,6 +20,7 @@ FOLDERS = {
             "events",
             "intake/otlp",
             "state",
+            "store/servers",
             "store",
             "kafka",
             "worker",

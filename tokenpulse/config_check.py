@@ -13,8 +13,8 @@ from streams.errors import TokenpulseError
 from streams.intake.source_topics import source_converters
 from streams.intake.tokens import load_tokens
 from streams.kafka.topics import check_broker
-from streams.security.clients import client_kwargs, redis_kwargs
-from streams.store.server_check import check_redis
+from streams.security.clients import client_kwargs
+from streams.store.servers.check import check_redis
 
 Check = Callable[[Settings], object]
 
@@ -24,7 +24,11 @@ def _check_kafka(settings: Settings) -> None:
 
 
 def _check_redis(settings: Settings) -> None:
-    asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
+    asyncio.run(check_redis(settings.redis))
+
+
+def _check_redis_as_reader(settings: Settings) -> None:
+    asyncio.run(check_redis(settings.redis, writes_state=False))
 
 
 def _check_prices(settings: Settings) -> None:
@@ -59,11 +63,21 @@ _KEY: tuple[Check, ...] = (lambda settings: settings.worker.customer_secret(),)
 ROLES: dict[str, tuple[Check, ...]] = {
     # Without the policies a worker counts, but their names may be counted under `__other__`.
     "worker": (*_KEY, *_POLICIES, *_SERVERS),
-    "exporter": (*_FILES, _check_redis),
-    "client": _SERVERS,
+    "exporter": (*_FILES, _check_redis_as_reader),
+    "client": (_check_kafka, _check_redis_as_reader),
     "intake": (_check_tokens, _check_sources, _check_kafka),
     "all": (*_KEY, *_FILES, _check_tokens, _check_sources, *_SERVERS),
 }
+
+
+def describe_redis(settings: Settings) -> Iterator[str]:
+    """Yield of which kind Redis is, and what such a Redis cannot do, a line each.
+
+    Raises Unavailable if it does not answer.
+    """
+    facts = asyncio.run(check_redis(settings.redis, writes_state=False))
+    yield facts.describe()
+    yield from facts.limitations()
 
 
 def problems(settings: Settings, role: str) -> Iterator[str]:

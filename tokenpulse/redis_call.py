@@ -7,7 +7,7 @@ from typing import TypeVar
 import redis.asyncio as aioredis
 
 from streams.config.settings import Settings
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 
 T = TypeVar("T")
 

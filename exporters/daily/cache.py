@@ -23,7 +23,7 @@ from streams.clock import RedisClock
 from streams.config.settings import Settings
 from streams.errors import Unavailable
 from streams.security.clients import redis_kwargs
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 
 log = logging.getLogger(__name__)
 

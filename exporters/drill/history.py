@@ -16,7 +16,7 @@ from streams.config.settings import Settings
 from streams.state.coverage import Coverage
 from streams.state.windows import rolling
 from streams.store.reader import StateReader
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 from streams.worker.exemplars import load_exemplars
 
 log = logging.getLogger(__name__)

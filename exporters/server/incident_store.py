@@ -15,10 +15,10 @@ from redis.exceptions import RedisError
 from exporters.board.incidents.log import KEEP_S, IncidentLog, IncidentRecord
 from slo.alert_state import AlertState
 from streams.checksums import DamagedError, check_json, seal_json
-from streams.errors import one_line
 from streams.store.contract import StoreError
 from streams.store.hash_fields import whole_fields
 from streams.store.keys import Keys
+from streams.store.servers.reasons import redis_reason
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class BoardIncidentStore:
         try:
             records, _ = await self._read_records(0.0)
         except (RedisError, OSError) as error:
-            raise StoreError(f"cannot read the board's incidents: {one_line(error)}") from error
+            raise StoreError(f"cannot read the board's incidents: {redis_reason(error)}") from error
         return records
 
     async def write(self, incidents: IncidentLog, now_s: float) -> None:
@@ -71,7 +71,7 @@ class BoardIncidentStore:
                 await self._redis.hdel(self._key, *gone)
         except (RedisError, OSError) as error:
             if not self._fails:
-                log.warning("cannot write the board's incidents: %s", one_line(error))
+                log.warning("cannot write the board's incidents: %s", redis_reason(error))
             self._fails = True
             return
         self._fails = False
@@ -82,7 +82,7 @@ class BoardIncidentStore:
         try:
             stored = cast(bytes | None, await self._redis.hget(self._key, _ALERTS))
         except (RedisError, OSError) as error:
-            raise StoreError(f"cannot read the board's alerts: {one_line(error)}") from error
+            raise StoreError(f"cannot read the board's alerts: {redis_reason(error)}") from error
         try:
             if stored is None:
                 return None
@@ -116,7 +116,7 @@ class BoardIncidentStore:
             else:
                 await self._redis.hdel(self._key, _ALERTS)
         except (RedisError, OSError) as error:
-            log.warning("cannot write the board's alerts: %s", one_line(error))
+            log.warning("cannot write the board's alerts: %s", redis_reason(error))
             return
         self._alerts, self._alerts_written_s = alerts, now_s
 

@@ -28,7 +28,7 @@ from streams.config.settings import Settings
 from streams.errors import one_line
 from streams.memory import process_memory
 from streams.store.contract import StoreError
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from streams.errors import RequestError, one_line
 from streams.query.report import Question, query
 from streams.query.steps import DAY_S
 from streams.state.measures import SERIES_DIMENSIONS
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from exporters.status_page.incidents import (
     head_field,
     update_field,
 )
-from streams.errors import one_line
 from streams.store.contract import StoreError
 from streams.store.hash_fields import whole_fields
 from streams.store.keys import Keys
+from streams.store.servers.reasons import redis_reason
 
 
 class IncidentStore:
@@ -31,7 +31,7 @@ class IncidentStore:
             stored = await self._redis.hgetall(self._key)
         except (RedisError, OSError) as error:
             raise StoreError(
-                f"cannot read incidents: {one_line(error)}; see to Redis, or set redis.url"
+                f"cannot read incidents: {redis_reason(error)}; see to Redis, or set redis.url"
             ) from error
         return IncidentBook.read(whole_fields(self._key, cast(dict[bytes, bytes], stored)))
 
@@ -44,4 +44,4 @@ class IncidentStore:
         try:
             await self._redis.hset(self._key, items=[*head, *body])
         except (RedisError, OSError) as error:
-            raise StoreError(f"cannot write incidents: {one_line(error)}") from error
+            raise StoreError(f"cannot write incidents: {redis_reason(error)}") from error

@@ -25,6 +25,7 @@ from streams.checksums import DamagedError, seal_json
 from streams.store.contract import StoreError
 from streams.store.hash_fields import REACH, pack_reach, read_json, unpack_reach
 from streams.store.keys import Keys
+from streams.store.servers.reasons import redis_reason
 
 log = logging.getLogger(__name__)
 
@@ -231,4 +232,4 @@ def _month(day: int) -> str:
 
 
 def _store_error(what: str, of: str, error: Exception) -> StoreError:
-    return StoreError(f"{of}: cannot {what}: {' '.join(str(error).split())}")
+    return StoreError(f"{of}: cannot {what}: {redis_reason(error)}")

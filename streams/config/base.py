@@ -38,10 +38,13 @@ def split_address(url: str, fix: str) -> SplitResult:
     return parts
 
 
-def check_one_password(given: SecretStr | None, file: Path | None) -> None:
-    """Raise ValueError if a password is given twice, as the two may differ."""
+def check_one_password(given: SecretStr | None, file: Path | None, prefix: str = "") -> None:
+    """Raise ValueError if a password is given twice, as the two may differ.
+
+    `prefix`: of the two settings' names.
+    """
     if given is not None and file is not None:
-        raise ValueError("give password or password_file, not both")
+        raise ValueError(f"give {prefix}password or {prefix}password_file, not both")
 
 
 def read_secret(file: Path, setting: str) -> bytes:
@@ -58,14 +61,20 @@ def read_secret(file: Path, setting: str) -> bytes:
         ) from error
 
 
-def read_password(given: SecretStr | None, file: Path | None, section: str) -> str | None:
-    """Return a password that is given, or in a file; `section`: for the ConfigError."""
+def read_password(
+    given: SecretStr | None, file: Path | None, section: str, prefix: str = ""
+) -> str | None:
+    """Return a password that is given, or in a file.
+
+    `section` and the `prefix` of the setting's name: for the ConfigError.
+    """
     if file is None:
         return None if given is None else given.get_secret_value()
-    secret = read_secret(file, f"{section}.password_file")
+    setting = f"{section}.{prefix}password_file"
+    secret = read_secret(file, setting)
     if not secret:
-        raise ConfigError(f"{section}.password_file: {file} is empty; write the password into it")
+        raise ConfigError(f"{setting}: {file} is empty; write the password into it")
     try:
         return secret.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{section}.password_file: {file} is not text in UTF-8") from error
+        raise ConfigError(f"{setting}: {file} is not text in UTF-8") from error

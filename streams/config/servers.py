@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_serializer, model_validator
 
 from streams.config.base import Section, check_one_password, read_password, split_address
+from streams.config.redis_address import RedisAddress, parse_redis_address
 
 
 def _brokers(bootstrap: str) -> str:
@@ -255,18 +256,8 @@ class Kafka(Section):
 
 
 def _redis_address(url: str) -> str:
-    """Return the URL. Raises ValueError, without the URL, if redis-py could not use it."""
-    fix = "write redis://host:6379/0, rediss://host:6379/0 for TLS, or unix:///path/of/the/socket"
-    parts = split_address(url, fix)
-    # urlsplit also accepts `redis:host`, without the slashes.
-    if parts.scheme not in ("redis", "rediss", "unix") or not url.startswith(f"{parts.scheme}://"):
-        raise ValueError(f"not an address of Redis; {fix}")
-    if parts.scheme == "unix" and not parts.path:
-        raise ValueError(f"the path of the socket is missing; {fix}")
-    database = parts.path.strip("/")
-    # The path of a socket is no number of a database.
-    if parts.scheme != "unix" and database and not re.fullmatch("[0-9]{1,9}", database):
-        raise ValueError(f"the number of the database is no number; {fix}")
+    """Return the URL. Raises ValueError, without the URL, if no client could use it."""
+    parse_redis_address(url)
     return url
 
 
@@ -274,12 +265,13 @@ LARGEST_CLOCK_OFFSET_S = 60  # that may be set as `max_clock_offset_s`
 
 
 class Redis(Section):
-    """The Redis server that stores the state."""
+    """The Redis that stores the state: a server, one behind sentinels, or a cluster (redis.md)."""
 
     url: Annotated[str, AfterValidator(_redis_address)] = Field(
         "redis://127.0.0.1:6379/0",
-        description="Address: `redis://`, `rediss://` (TLS) or `unix://`. It may contain "
-        "user and password.",
+        description="Address: `redis://host:6379/0` or `unix://` of one server, "
+        "`redis+sentinel://host:26379,host:26379/mymaster/0` or `redis+cluster://host:6379,"
+        "host:6379`; `rediss...` for TLS. It may contain user and password.",
         # The address may contain a password, so it is in no representation.
         repr=False,
     )
@@ -295,6 +287,16 @@ class Redis(Section):
     username: str | None = Field(None, description="User name, if the URL contains none.")
     password: SecretStr | None = Field(None, description="Password, if the URL contains none.")
     password_file: Path | None = Field(None, description="File that contains the password.")
+    sentinel_username: str | None = Field(
+        None, description="User name at the sentinels, if they require one."
+    )
+    sentinel_password: SecretStr | None = Field(
+        None,
+        description="Password at the sentinels. That of Redis is not sent to them.",
+    )
+    sentinel_password_file: Path | None = Field(
+        None, description="File that contains the password at the sentinels."
+    )
     ssl_ca_file: Path | None = Field(
         None,
         description="CA certificates that sign the server's certificate; default: those of "
@@ -315,12 +317,37 @@ class Redis(Section):
             raise ValueError("the url has a login and so have username or password; keep one")
         if self.username and not (self.password or self.password_file):
             raise ValueError("a username needs a password or password_file; set it")
-        _check_certificate(self, self.url.startswith("rediss://"), "a rediss:// url")
+        self._check_sentinel_login()
+        _check_certificate(self, self.address.encrypted, "a rediss:// url")
         return self
+
+    def _check_sentinel_login(self) -> None:
+        check_one_password(self.sentinel_password, self.sentinel_password_file, prefix="sentinel_")
+        password = self.sentinel_password or self.sentinel_password_file
+        if self.sentinel_username and not password:
+            raise ValueError(
+                "sentinel_username needs sentinel_password or sentinel_password_file; set it"
+            )
+        if password and self.address.kind != "sentinel":
+            raise ValueError(
+                "a login at sentinels is given, but the url is not redis+sentinel://; write that, "
+                "or leave the login out"
+            )
+
+    @property
+    def address(self) -> RedisAddress:
+        """The parts of the URL."""
+        return parse_redis_address(self.url)
 
     def login_password(self) -> str | None:
         """Return the password. Raises ConfigError if its file cannot be read."""
         return read_password(self.password, self.password_file, "redis")
+
+    def login_sentinel_password(self) -> str | None:
+        """Return the password at the sentinels. Raises ConfigError if its file cannot be read."""
+        return read_password(
+            self.sentinel_password, self.sentinel_password_file, "redis", prefix="sentinel_"
+        )
 
     @field_serializer("url", when_used="json")
     def _mask_login(self, url: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from streams.config.settings import Settings
 from streams.kafka.producer import now_ms
 from streams.store.contract import StoreError
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 from streams.store.source_counts import PendingCounts
 from streams.store.source_store import SourceStore
 

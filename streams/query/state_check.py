@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from streams.checksums import DamagedError
 from streams.config.settings import Kafka
-from streams.errors import Unavailable, one_line, reason
+from streams.errors import Unavailable, reason
 from streams.security.clients import client_kwargs
 from streams.state.slices import SliceId
 from streams.state.snapshot import (
@@ -28,6 +28,7 @@ from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
 from streams.store.rebuilding import DamagedState, RebuildSource, check_archived
+from streams.store.servers.reasons import redis_reason
 from streams.store.stored import HEAD, check_state, required
 
 FIELDS_AT_ONCE = 100
@@ -65,7 +66,7 @@ async def check_states(
             for one in partitions
         ]
     except (RedisError, OSError) as error:
-        raise StoreError(f"cannot read the state: {one_line(error)}") from error
+        raise StoreError(f"cannot read the state: {redis_reason(error)}") from error
     return [await _with_source(check, kafka, archived) for check in checks]
 
 

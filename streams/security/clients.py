@@ -46,7 +46,7 @@ def redis_kwargs(redis: Redis) -> dict[str, Any]:
         kwargs["username"] = redis.username
     if (password := redis.login_password()) is not None:
         kwargs["password"] = password
-    if redis.url.startswith("rediss://"):
+    if redis.address.encrypted:
         _context(redis, "redis")  # redis-py would report a wrong file only when it connects
         kwargs |= {"ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
         for argument, file in (
@@ -57,6 +57,12 @@ def redis_kwargs(redis: Redis) -> dict[str, Any]:
             if file is not None:
                 kwargs[argument] = str(file)
     return kwargs
+
+
+def sentinel_login(redis: Redis) -> dict[str, str]:
+    """Return the login at the sentinels. Raises ConfigError if a file cannot be read."""
+    login = {"username": redis.sentinel_username, "password": redis.login_sentinel_password()}
+    return {name: value for name, value in login.items() if value is not None}
 
 
 def _context(section: Kafka | Redis, name: str) -> ssl.SSLContext:

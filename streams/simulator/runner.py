@@ -17,7 +17,7 @@ from streams.simulator.scenario_requests import Follower, ScenarioRequest
 from streams.simulator.scenario_store import ScenarioStore, SimulatorStatus
 from streams.simulator.timeline import Timeline
 from streams.store.contract import StoreError
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 
 TICK_MS = 100
 STRIDE_MS = 60_000  # the longest stretch of traffic that is generated and sent at once

@@ -14,12 +14,11 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.config.settings import Settings
-from streams.errors import one_line
 from streams.simulator.scenario_requests import ScenarioRequest
 from streams.simulator.scenarios import TimelineError
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
-from streams.store.server_check import redis_address
+from streams.store.servers.reasons import redis_reason
 
 T = TypeVar("T")
 
@@ -99,7 +98,7 @@ class ScenarioStore:
         self._client = client
         keys = Keys(settings.kafka.group, settings.kafka.topic)
         self._requests, self._simulators = keys.scenarios, keys.simulators
-        self.address = redis_address(settings.redis.url)
+        self.address = str(settings.redis.address)
 
     async def read(self) -> Reading:
         """Read the present list."""
@@ -164,7 +163,7 @@ class ScenarioStore:
             async with asyncio.timeout(DEADLINE_S):
                 return await call()
         except (RedisError, OSError, TimeoutError) as error:
-            reason = one_line(error) or type(error).__name__
             raise StoreError(
-                f"Redis at {self.address} does not answer: {reason}; start it, or set redis.url"
+                f"Redis at {self.address} does not answer: {redis_reason(error)}; start it, or "
+                "set redis.url"
             ) from error

@@ -23,12 +23,12 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError, WatchError
 
 from streams.checksums import DamagedError
-from streams.errors import one_line
 from streams.store.archive import PART_BYTES, ArchivePlace, Record
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import StoreError
 from streams.store.hash_fields import check_field
 from streams.store.keys import BOARD_INCIDENTS, DAYS, INCIDENTS, LEDGER, MAINTENANCE, SENT, Keys
+from streams.store.servers.reasons import redis_reason
 
 log = logging.getLogger(__name__)
 
@@ -316,4 +316,4 @@ async def _answer(reply: Awaitable[Any] | Any, key: str) -> Any:
 
 
 def _store_error(key: str, error: Exception) -> StoreError:
-    return StoreError(f"{key}: cannot archive or restore: {one_line(error)}")
+    return StoreError(f"{key}: cannot archive or restore: {redis_reason(error)}")

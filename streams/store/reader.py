@@ -25,7 +25,6 @@ import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
 from streams.checksums import DamagedError
-from streams.errors import one_line
 from streams.state.registry import CustomerKey, SeriesKey
 from streams.state.slices import LEVELS, Aggregate, SliceId, Thresholds
 from streams.state.snapshot import (
@@ -45,6 +44,7 @@ from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
 from streams.store.keys import Keys
 from streams.store.numbering import Names, Numbering
+from streams.store.servers.reasons import redis_reason
 
 # A day of 100 series is some megabytes a partition until a consumer has added it up.
 SLICES_PER_ROUND = 16
@@ -259,7 +259,7 @@ class StateReader:
             return await asyncio.gather(*calls)
         except (RedisError, OSError) as error:
             raise StoreError(
-                f"cannot read the state: {one_line(error)}; see to Redis, or set redis.url"
+                f"cannot read the state: {redis_reason(error)}; see to Redis, or set redis.url"
             ) from error
 
     async def _partitions(self) -> list[int]:

@@ -9,20 +9,16 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any, cast
 
 import redis.asyncio as aioredis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from streams.checksums import DamagedError, checksum
 from streams.clock import ClockReading, RedisClock
-from streams.config.settings import Redis
-from streams.errors import ConfigError, one_line
 from streams.memory import MemoryUse
-from streams.security.clients import redis_kwargs
 from streams.state.snapshot import Snapshot, Stored
 from streams.store.contract import (
     Answer,
@@ -35,48 +31,14 @@ from streams.store.contract import (
     StoreUnfitError,
 )
 from streams.store.keys import Keys
+from streams.store.servers.check import eviction_problem, primaries_info
+from streams.store.servers.client import LOAD_DEADLINE_S
+from streams.store.servers.cluster import ClusterClient
+from streams.store.servers.reasons import redis_reason
 from streams.store.stored import read_stored
 
-# A flush is one command; a load may read many slices, in several commands.
-FLUSH_DEADLINE_S = 10.0
-LOAD_DEADLINE_S = 20.0
+FLUSH_DEADLINE_S = 10.0  # of a flush, which is one command
 _CRC = "crc"  # field of a command: the checksum of all others
-
-
-def connect(url: str, timeout_s: float, **secured: Any) -> "aioredis.Redis":
-    """Return a client whose calls end soon. Raises ConfigError if the URL cannot be used.
-
-    redis-py's defaults can hold a call for a minute, longer than a worker may be silent. `secured`:
-    the result of `security.redis_kwargs`.
-    """
-    # A caller that finds all connections taken waits for one: partitions are loaded all at once.
-    try:
-        pool: aioredis.BlockingConnectionPool = aioredis.BlockingConnectionPool.from_url(
-            url,
-            timeout=LOAD_DEADLINE_S,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2),
-            health_check_interval=15,
-            max_connections=16,
-            **secured,
-        )
-        # The options of the URL are arguments: a wrong one would fail only at the first call.
-        pool.connection_class(**pool.connection_kwargs)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            "redis.url: its options, after the `?`, cannot be used; docs/configuration.md shows "
-            "what an address is"
-        ) from error
-    return aioredis.Redis.from_pool(pool)
-
-
-def connected(redis: Redis) -> "aioredis.Redis":
-    """Return a client of the Redis in the settings, with its login.
-
-    Raises ConfigError if a password or certificate file cannot be used.
-    """
-    return connect(redis.url, redis.timeout_s, **redis_kwargs(redis))
 
 
 async def enqueue_command(
@@ -103,20 +65,7 @@ async def enqueue_command(
             pipe.hset(key, mapping=sealed)
             await pipe.execute()
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreError(f"{key}: cannot write: {_reason(error)}") from error
-
-
-def eviction_problem(policy: object) -> str | None:
-    """Return the fix for a Redis with this maxmemory-policy; None if it never evicts.
-
-    Eviction tears the state without an error anywhere, so only `noeviction` is accepted.
-    """
-    if policy == "noeviction":
-        return None
-    return (
-        f"maxmemory-policy is {policy}, which throws state away; run "
-        "`CONFIG SET maxmemory-policy noeviction`"
-    )
+        raise StoreError(f"{key}: cannot write: {redis_reason(error)}") from error
 
 
 class RedisStore:
@@ -132,7 +81,6 @@ class RedisStore:
             name: (files("streams.store") / f"{name}.lua").read_text()
             for name in ("claim", "flush", "replace")
         }
-        self._loaded: dict[str, str] = {}
         self._claimed: set[int] = set()
 
     async def claim(self, partition: int) -> Claimed:
@@ -142,7 +90,7 @@ class RedisStore:
             async with asyncio.timeout(LOAD_DEADLINE_S):
                 return await self._claim(key, partition)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{key}: cannot claim: {_reason(error)}") from error
+            raise StoreError(f"{key}: cannot claim: {redis_reason(error)}") from error
 
     async def _claim(self, key: str, partition: int) -> Claimed:
         owner, offset = cast(list[bytes | None], await self._run("claim", key, [uuid.uuid4().hex]))
@@ -161,7 +109,7 @@ class RedisStore:
             async with asyncio.timeout(LOAD_DEADLINE_S):
                 return await self._load_fields(claim, fields)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{claim.key}: cannot load: {_reason(error)}") from error
+            raise StoreError(f"{claim.key}: cannot load: {redis_reason(error)}") from error
 
     async def look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
         """See `Store`."""
@@ -169,7 +117,7 @@ class RedisStore:
             async with asyncio.timeout(LOAD_DEADLINE_S):
                 return await self._look(claim, fields)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{claim.key}: cannot read: {_reason(error)}") from error
+            raise StoreError(f"{claim.key}: cannot read: {redis_reason(error)}") from error
 
     async def _look(self, claim: Claimed, fields: Sequence[str]) -> dict[str, bytes]:
         # The owner comes with the fields: a claim between two commands would go unnoticed.
@@ -226,7 +174,7 @@ class RedisStore:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
                 answer = await self._run(script, claim.key, arguments)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{claim.key}: cannot write: {_reason(error)}") from error
+            raise StoreError(f"{claim.key}: cannot write: {redis_reason(error)}") from error
         return Answer(cast(bytes, answer).decode())
 
     async def send_heartbeat(
@@ -245,25 +193,23 @@ class RedisStore:
                 pipe.hgetall(command_key)
                 _, command = await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"{key}: cannot write: {_reason(error)}") from error
+            raise StoreError(f"{key}: cannot write: {redis_reason(error)}") from error
         return _parse_command(command_key, cast(dict[bytes, bytes], command))
 
     async def check(self) -> MemoryUse | None:
         """See `Store`."""
         try:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
-                memory = await self._redis.info("memory")
+                memories = await primaries_info(self._redis, "memory")
                 # Readers would miss a partition whose name in the set is damaged.
                 if self._claimed:
                     await self._redis.sadd(self._keys.partitions, *map(str, self._claimed))
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"cannot ask Redis for its settings: {_reason(error)}") from error
-        if problem := eviction_problem(memory.get("maxmemory_policy")):
-            raise StoreUnfitError(f"Redis: {problem}")
-        if "used_memory" not in memory:
-            return None
-        # A maxmemory of 0 is no limit.
-        return MemoryUse(int(memory["used_memory"]), int(memory.get("maxmemory", 0)) or None)
+            raise StoreError(f"cannot ask Redis for its settings: {redis_reason(error)}") from error
+        for memory in memories:
+            if problem := eviction_problem(memory.get("maxmemory_policy")):
+                raise StoreUnfitError(f"Redis: {problem}")
+        return _fullest(memories)
 
     async def read_clock(self) -> None:
         """See `Store`."""
@@ -275,13 +221,38 @@ class RedisStore:
 
     async def _run(self, name: str, key: str, arguments: Sequence[str | bytes | int]) -> object:
         # EVALSHA sends the hash of a script instead of its text.
-        if name not in self._loaded:
-            self._loaded[name] = await self._redis.script_load(self._scripts[name])
+        text = self._scripts[name]
+        sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
         try:
-            return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
-        except NoScriptError:  # Redis was restarted, or its script cache flushed
-            self._loaded[name] = await self._redis.script_load(self._scripts[name])
-            return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
+            return await self._redis.evalsha(sha, 1, key, *arguments)
+        except NoScriptError:  # of a server that has not run it since its start
+            await self._load_script(text, key)
+            return await self._redis.evalsha(sha, 1, key, *arguments)
+
+    async def _load_script(self, text: str, key: str) -> None:
+        client: object = self._redis
+        if isinstance(client, ClusterClient):
+            await client.load_script(text, key)
+        else:
+            await self._redis.script_load(text)
+
+
+def _fullest(memories: Sequence[Mapping[str, object]]) -> MemoryUse | None:
+    """Return the memory of the primary that will be full first; None if none reports it."""
+    known = [
+        # A maxmemory of 0 is no limit.
+        MemoryUse(int(str(memory["used_memory"])), int(str(memory.get("maxmemory", 0))) or None)
+        for memory in memories
+        if "used_memory" in memory
+    ]
+    return max(
+        known,
+        key=lambda use: (
+            use.used / use.limit if use.limit else 0,
+            use.used,
+        ),
+        default=None,
+    )
 
 
 def _command_crc(fields: Mapping[str, str]) -> str:
@@ -307,7 +278,3 @@ def _parse_command(key: str, stored: Mapping[bytes, bytes]) -> OperatorCommand |
         )
     except (KeyError, ValueError) as error:
         raise CommandError(f"{key}: got {fields}; repeat the command") from error
-
-
-def _reason(error: BaseException) -> str:
-    return one_line(error) or type(error).__name__

@@ -13,9 +13,9 @@ from typing import cast
 import redis.asyncio as aioredis
 from redis.exceptions import RedisError
 
-from streams.errors import one_line
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
+from streams.store.servers.reasons import redis_reason
 from streams.store.source_counts import (
     DAY_S,
     KEEP_S,
@@ -63,7 +63,7 @@ class SourceStore:
                 await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(
-                f"cannot write the counts of the sources: {one_line(error)}"
+                f"cannot write the counts of the sources: {redis_reason(error)}"
             ) from error
 
     async def read(self, now_s: float) -> SourceHistory:
@@ -104,4 +104,6 @@ class SourceStore:
                     pipe.hgetall(key)
                 return cast(list[_Hash], await pipe.execute())
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreError(f"cannot read the counts of the sources: {one_line(error)}") from error
+            raise StoreError(
+                f"cannot read the counts of the sources: {redis_reason(error)}"
+            ) from error

@@ -26,14 +26,14 @@ from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
 from streams.logs.partition_log import PartitionLog
 from streams.logs.setup import set_up_logs
-from streams.security.clients import redis_kwargs
 from streams.state.limits import NO_NAMES
 from streams.state.registry import ReservedNames
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import Lost, StoreError
 from streams.store.hash_archive import HashArchive
-from streams.store.redis import RedisStore, connected
-from streams.store.server_check import check_redis
+from streams.store.redis import RedisStore
+from streams.store.servers.check import check_redis
+from streams.store.servers.client import connected
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 from streams.worker.metrics import create_metrics_app
 from streams.worker.worker import RECLAIMS, StreamWorker
@@ -326,7 +326,7 @@ def run_worker(settings: Settings, read_reserved: Callable[[], ReservedNames]) -
     """
     # Checked before Faust starts, so that an error is one line.
     asyncio.run(check_topics(settings))
-    asyncio.run(check_redis(settings.redis.url, **redis_kwargs(settings.redis)))
+    asyncio.run(check_redis(settings.redis))
     host, port = settings.worker.metrics_host, settings.worker.metrics_port
     if port is not None:
         asyncio.run(check_address(host, port, *METRICS_SETTINGS))

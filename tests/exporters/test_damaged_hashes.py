@@ -14,7 +14,7 @@ from exporters.status_page.store import IncidentStore
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_count_store import MinuteCountStore
 from streams.store.contract import StoreError
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.exporter_state import NOW_S, event, samples_of, settings_for, write_state
 from tests.support.servers import RedisServer
 

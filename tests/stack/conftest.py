@@ -1,12 +1,11 @@
 """Servers that only tests of real processes need."""
 
-import hashlib
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.certificates import Authority
-from tests.support.guarded_redis import SHIPPED, USERS, GuardedRedis, password
+from tests.support.guarded_redis import SHIPPED, GuardedRedis, write_users
 from tests.support.redis_servers import KINDS, program
 from tokenpulse.local.embedded import free_port
 
@@ -16,14 +15,9 @@ def guarded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GuardedRedis]:
     kind, directory = request.param, tmp_path_factory.mktemp("redis")
-    users = (SHIPPED / "users.acl").read_text()
-    for user in USERS:
-        digest = hashlib.sha256(password(user).encode()).hexdigest()
-        users = users.replace(f"#SHA256-OF-THE-{user.upper()}-PASSWORD", f"#{digest}")
-    (directory / "users.acl").write_text(users)
     port = free_port()
     changed: dict[str, object] = {"bind": "127.0.0.1", "dir": directory}
-    changed["aclfile"] = directory / "users.acl"
+    changed["aclfile"] = write_users(directory)
     conf = SHIPPED / "redis.conf"
     authority = None
     if kind == "debian":

@@ -18,8 +18,8 @@ import redis
 
 from streams.store.contract import Answer, StoreError, StoreUnfitError
 from tests.support.checks import not_none
-from tests.support.counting import Counting, agreed_offset, snapshot
-from tests.support.redis_servers import KINDS, RedisProcess, opened, recovered, working
+from tests.support.counting import PARTITION, Counting, agreed_offset, snapshot
+from tests.support.redis_servers import KINDS, RedisProcess, opened, recovered, redis_url, working
 from tests.support.servers import wait_until
 from tests.support.worker_process import Cable
 
@@ -265,6 +265,28 @@ def test_a_promoted_replica_without_the_tail_is_not_written_on(start: Start, los
 def in_step(first: RedisProcess, replica: RedisProcess) -> None:
     """Return when a replica has all that its primary has."""
     wait_until(lambda: first.content() == replica.content(), "the replica has everything")
+
+
+def test_a_name_that_leads_to_a_new_primary_is_followed_though_the_former_one_answers(
+    start: Start,
+) -> None:
+    former, new = start(repl_diskless_sync_delay=0), start(repl_diskless_sync_delay=0)
+
+    async def story(name: Cable) -> None:
+        async with working(redis_url(name.port)) as worker:
+            assert await worker.count(20) is Answer.OK
+            in_step(former, new)
+            new.lead()
+            former.follow(new.port)
+            # The open connection still leads to the former one, which refuses to write.
+            name.lead_to(new.port)
+            assert await worker.count(9) is Answer.OK
+            await worker.store.send_heartbeat(PARTITION, {"at_ms": 1})
+            assert agreed_offset(new.content()) == 29
+
+    new.follow(former.port)
+    with Cable(former.port) as name:
+        asyncio.run(story(name))
 
 
 def test_the_minority_of_a_split_brain_stops_and_loses_what_it_took(start: Start) -> None:

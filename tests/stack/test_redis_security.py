@@ -19,11 +19,13 @@ from streams.errors import Unavailable
 from streams.security.clients import redis_kwargs
 from streams.store.contract import OperatorCommand
 from streams.store.keys import Keys
-from streams.store.redis import connect, enqueue_command
-from streams.store.server_check import check_redis
+from streams.store.redis import enqueue_command
+from streams.store.servers.check import check_redis
+from streams.store.servers.client import connect
 from streams.store.source_counts import EVENTS, PendingCounts, SourceCount
 from streams.store.source_store import SourceStore
 from tests.support.certificates import Authority
+from tests.support.command import assert_one_line, run
 from tests.support.event_samples import raw
 from tests.support.guarded_redis import SHIPPED, GuardedRedis, as_user
 from tests.support.paths import ROOT
@@ -196,6 +198,20 @@ def test_a_user_may_not_do_what_others_do(
         client.execute_command(*command)
 
 
+def test_what_is_denied_is_one_line_with_the_fix(guarded: GuardedRedis, broker: Broker) -> None:
+    base = worker_settings(broker, "redis://127.0.0.1:1/1")
+    as_exporter = as_user(base, guarded.settings("exporter"))
+    done = run("config", "check", "--role", "exporter", settings=as_exporter)
+    assert done.exit_code == 0, done.stderr
+    assert "the user may not ask for more (INFO)" in done.stdout
+    fix = "give the user what docs/security.md lists for this process"
+    done = run("worker", settings=as_exporter)
+    assert_one_line(done, "a worker cannot ask whether Redis evicts state: ", "'info' command", fix)
+    window = ("--from", "2026-01-31T22:00Z", "--to", "2026-01-31T23:00Z", "--reason", "racks")
+    assert_one_line(run("maintenance", "add", *window, settings=as_exporter), fix)
+    assert_one_line(run("report", settings=as_user(base, guarded.settings("intake"))), fix)
+
+
 def test_nobody_comes_in_without_a_name_and_a_password(guarded: GuardedRedis) -> None:
     for fields in (
         {"username": None, "password_file": None},
@@ -204,7 +220,7 @@ def test_nobody_comes_in_without_a_name_and_a_password(guarded: GuardedRedis) ->
     ):
         own = guarded.settings("worker", **fields)
         with pytest.raises(Unavailable, match=r"refuses the login.*redis\.password_file") as caught:
-            asyncio.run(check_redis(own.url, **redis_kwargs(own)))
+            asyncio.run(check_redis(own))
         assert "guessed" not in str(caught.value)
 
 
@@ -222,4 +238,4 @@ def test_a_server_with_another_certificate_is_not_spoken_to(
 
 
 async def answer(own: Redis) -> int:
-    return await check_redis(own.url, **redis_kwargs(own))
+    return (await check_redis(own)).process_id

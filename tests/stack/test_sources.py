@@ -14,7 +14,7 @@ from exporters.board.facts import Incident
 from exporters.server.collector import Collector
 from slo.policy.loading import load_policies
 from streams.config.settings import Settings
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from streams.store.source_counts import DAY_S, SLOT_S, PendingCounts
 from tests.support.checks import not_none
 from tests.support.event_samples import EVENT

@@ -25,7 +25,7 @@ from streams.config.settings import Settings
 from streams.store.archive_topic import KafkaArchive
 from streams.store.hash_archive import HashesPlace
 from streams.store.keys import Keys
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 from tests.support.checks import not_none
 from tests.support.exporter_state import named, samples_of
 from tests.support.recounted import TARGETS, assert_recounted, logs_of, shelf_of

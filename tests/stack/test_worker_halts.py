@@ -19,8 +19,8 @@ from streams.config.settings import Settings
 from streams.kafka.producer import partition_of
 from streams.query.partitions import new_command
 from streams.store.keys import Keys
-from streams.store.redis import connect as connected
 from streams.store.redis import enqueue_command
+from streams.store.servers.client import connect as connected
 from tests.support.answers import seconds
 from tests.support.exporter_state import samples_of, value
 from tests.support.record_batch_samples import packed

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.clock import ClockReading, RedisClock, SteadyChoice
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.checks import not_none
 from tests.support.servers import RedisServer
 

@@ -15,7 +15,7 @@ from slo.policy.loading import load_policies
 from streams.clock import RedisClock
 from streams.events.decoder import ELIGIBLE
 from streams.store.keys import Keys
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.exporter_state import StateWriter, event, settings_for
 from tests.support.two_clocks import TwoClocks
 

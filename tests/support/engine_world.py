@@ -15,7 +15,7 @@ from streams.events.decoder import ELIGIBLE
 from streams.state.limits import NO_NAMES
 from streams.state.registry import ReservedNames, customer_hasher
 from streams.store.reader import StateReader
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.exporter_state import (
     SECRET,
     StateWriter,

@@ -21,7 +21,8 @@ from streams.state.registry import Registry, ReservedNames, customer_hasher
 from streams.state.slices import HORIZON_S
 from streams.state.snapshot import decode_meta, decode_names, slice_field
 from streams.store.contract import Answer, Claimed
-from streams.store.redis import RedisStore, connect
+from streams.store.redis import RedisStore
+from streams.store.servers.client import connect
 from streams.worker.deduplication import deduplicate
 from tests.support.checks import not_none
 

@@ -1,5 +1,6 @@
 """A Redis with logins and TLS."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -20,6 +21,18 @@ USERS = ("admin", "worker", "exporter", "operator", "simulator", "intake", "heal
 
 def password(user: str) -> str:
     return f"the password of {user}"
+
+
+def write_users(directory: Path, granted: str = "") -> Path:
+    """Write the shipped users with their passwords; `granted`: permissions that all get besides."""
+    users = (SHIPPED / "users.acl").read_text()
+    for user in USERS:
+        digest = hashlib.sha256(password(user).encode()).hexdigest()
+        users = users.replace(f"#SHA256-OF-THE-{user.upper()}-PASSWORD", f"#{digest}")
+    file = directory / "users.acl"
+    lines = (f"{one} {granted}" if one.startswith("user ") else one for one in users.splitlines())
+    file.write_text("\n".join(lines) + "\n")
+    return file
 
 
 class GuardedRedis(OwnedProcess):

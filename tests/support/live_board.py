@@ -10,7 +10,7 @@ from exporters.board.facts import LiveFacts
 from exporters.server.collector import Collector
 from slo.alert_state import AlertState, Samples
 from streams.config.settings import Settings
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.exporter_state import NOW_S, StateWriter
 from tests.support.live_facts import World, in_world, traffic
 

@@ -10,7 +10,7 @@ from exporters.board.facts import Incident, LiveFacts
 from exporters.server.collector import Collector
 from slo.policy.loading import load_policies
 from streams.config.settings import Settings
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.exporter_state import NOW_S, StateWriter, event
 
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from streams.store.contract import (
     StoreUnfitError,
 )
 from streams.store.keys import Keys
-from streams.store.redis import eviction_problem
+from streams.store.servers.check import eviction_problem
 from streams.store.stored import read_stored
 
 GUARDS = frozenset({"owner", "offset", "flush_id"})

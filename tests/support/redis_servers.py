@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from streams.store.contract import Answer
-from streams.store.redis import RedisStore, connect
+from streams.store.redis import RedisStore
+from streams.store.servers.client import connect
 from tests.support.counting import GROUP, KEY, TOPIC, Counting, agreed_offset
 from tests.support.owned_process import OwnedProcess
 from tests.support.programs import find_program

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from streams.config.settings import Settings
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from streams.store.source_counts import (
     EVENTS,
     RECORDS,

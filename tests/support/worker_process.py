@@ -20,7 +20,7 @@ from streams.kafka.producer import EventProducer
 from streams.kafka.topics import create_topics
 from streams.query.report import Question, make_report
 from streams.store.keys import Keys
-from streams.store.redis import connect
+from streams.store.servers.client import connected
 from tests.support.owned_process import OwnedProcess
 from tests.support.paths import ROOT
 from tests.support.servers import Broker, partitions_of, wait_until
@@ -188,7 +188,7 @@ def report(settings: Settings, **question: Any) -> dict[str, Any]:
     """The report, as read by the code behind `tokenpulse report`."""
 
     async def run() -> dict[str, Any]:
-        client = connect(settings.redis.url, settings.redis.timeout_s)
+        client = connected(settings.redis)
         try:
             kafka = settings.kafka
             return await make_report(client, kafka.group, kafka.topic, Question(**question))
@@ -290,6 +290,10 @@ class Cable:
     def cut(self) -> None:
         """Close all connections and refuse new ones."""
         self._do(self._cut())
+
+    def lead_to(self, port: int) -> None:
+        """Lead new connections to another server; those that are open stay."""
+        self._to = port
 
     def hold(self) -> None:
         """Accept, and say nothing more."""

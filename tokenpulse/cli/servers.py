@@ -8,7 +8,7 @@ from streams.config.settings import load_settings
 from streams.config.yaml_file import to_yaml
 from streams.errors import ConfigError
 from streams.kafka.topics import create_topics, read_timestamp_warning
-from tokenpulse.config_check import ROLES, problems
+from tokenpulse.config_check import ROLES, describe_redis, problems
 
 
 @click.group()
@@ -41,18 +41,21 @@ def config() -> None:
 def config_check(ctx: click.Context, role: str) -> None:
     """Show the effective settings without secrets, and check them, Kafka and Redis.
 
-    All problems are shown at once, and then the exit status is 2. Warns if the event topic takes
-    timestamps of senders without a limit.
+    Comments below the settings say of which kind Redis is, and what it cannot do. All problems are
+    shown at once, and then the exit status is 2. Warns if the event topic takes timestamps of
+    senders without a limit.
     """
     settings = load_settings(ctx.obj)
     click.echo(to_yaml(settings.model_dump(mode="json")).rstrip())
     if lines := list(problems(settings, role)):
         raise ConfigError("\n".join(lines))
-    if role == "exporter":
-        click.echo("settings and Redis are fine")
-        return
     if role == "intake":
         click.echo("settings and Kafka are fine")
+        return
+    for line in describe_redis(settings):
+        click.echo(f"# Redis: {line}")
+    if role == "exporter":
+        click.echo("settings and Redis are fine")
         return
     if warning := asyncio.run(read_timestamp_warning(settings.kafka)):
         click.echo(f"warning: {warning}", err=True)

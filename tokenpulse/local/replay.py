@@ -34,7 +34,7 @@ from streams.state.measures import counted_events
 from streams.state.slices import duplicates_of, rejections_by_reason
 from streams.store.keys import Keys
 from streams.store.reader import StateReader
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 from tokenpulse.event_files import check_event_file
 from tokenpulse.local.stack import LocalStack
 

@@ -27,9 +27,10 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel, SecretStr
 
 from streams.config.settings import Exporter, Intake, Settings
+from streams.config.settings import Redis as RedisSettings
 from streams.errors import Unavailable
 from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker, create_source_topics, create_topics
-from streams.store.server_check import check_redis
+from streams.store.servers.check import check_redis
 from tokenpulse.local.embedded import (
     HOST,
     StackDirectory,
@@ -58,6 +59,7 @@ SESSION_TIMEOUT_S, HEARTBEAT_INTERVAL_S = 2.0, 0.333
 
 # Settings of a login, which the embedded servers do not need.
 _LOGIN = ["username", "password", "password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file"]
+_SENTINEL_LOGIN = ["sentinel_username", "sentinel_password", "sentinel_password_file"]
 
 
 class LocalStack:
@@ -203,7 +205,7 @@ class LocalStack:
             supervisor,
             "redis_port",
             lambda port: self._redis(redis, port),
-            lambda port, pid: _answers(check_redis(_redis_url(port))) == pid,
+            self._is_our_redis,
         )
         if self._with_exporter:
             port = self._http_port("exporter")
@@ -288,6 +290,10 @@ class LocalStack:
         # If the port is taken, ours exits with status 0 and another broker answers.
         return _answers(check_broker(f"{HOST}:{port}")) == self._cluster_id
 
+    def _is_our_redis(self, port: int, process_id: int | None) -> bool:
+        facts = _answers(check_redis(RedisSettings(url=_redis_url(port))))
+        return facts is not None and facts.process_id == process_id
+
     def _redis(self, program: str, port: int) -> Child:
         options = {
             "port": port,
@@ -348,7 +354,10 @@ class LocalStack:
                 }
             ),
             "redis": asked.redis.model_copy(
-                update={"url": _redis_url(self._ports["redis_port"]), **dict.fromkeys(_LOGIN)}
+                update={
+                    "url": _redis_url(self._ports["redis_port"]),
+                    **dict.fromkeys([*_LOGIN, *_SENTINEL_LOGIN]),
+                }
             ),
             "worker": asked.worker.model_copy(update=worker),
         }

@@ -18,10 +18,10 @@ from redis.exceptions import RedisError, WatchError
 
 from exporters.daily.day.facts import Reopening
 from streams.checksums import DamagedError, open_json, seal_json
-from streams.errors import one_line
 from streams.store.contract import StoreError
 from streams.store.hash_fields import whole_fields
 from streams.store.keys import Keys
+from streams.store.servers.reasons import redis_reason
 
 KEPT_DAYS = 400
 DETAIL_DAYS = 100
@@ -165,4 +165,4 @@ def store_errors(key: str, action: str) -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise StoreError(f"{key}: cannot {action}: {one_line(error)}") from error
+        raise StoreError(f"{key}: cannot {action}: {redis_reason(error)}") from error

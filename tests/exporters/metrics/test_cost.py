@@ -10,7 +10,7 @@ import pytest
 
 from exporters.server.collector import Collector
 from streams.config.settings import Settings
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.exporter_state import (
     NOW_S,
     Samples,

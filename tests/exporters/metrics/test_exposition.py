@@ -17,7 +17,7 @@ from exporters.metrics.exposition import Page
 from exporters.reference.customers import Customer
 from exporters.server.collector import Collector
 from streams.config.settings import Settings
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from streams.store.source_counts import REJECTED, SAMPLED, UNREAD_SPANS, PendingCounts
 from tests.support.exporter_state import (
     NOW_S,

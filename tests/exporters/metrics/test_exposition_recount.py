@@ -10,7 +10,7 @@ import pytest
 
 from exporters.server.collector import Collector
 from streams.events.decoder import ELIGIBLE, OUTCOMES, REASONS
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.checks import not_none
 from tests.support.exporter_state import (
     NOW_S,

@@ -12,7 +12,7 @@ from exporters.catalogue.counters import WINDOW_COUNTER_SPECS
 from exporters.server.collector import Collector
 from streams.config.settings import Settings
 from streams.events.fields import CLIENT_CLASSES, ELIGIBLE, ENDINGS, OUTCOMES
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.exporter_state import (
     NOW_S,
     Samples,

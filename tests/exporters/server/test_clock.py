@@ -17,7 +17,7 @@ from exporters.server.collector import Collected, Collector
 from exporters.server.refresher import Refresher
 from exporters.status_page.cache import StatusCache
 from streams.config.settings import Settings
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.checks import not_none
 from tests.support.exporter_state import Samples, StateWriter, number, parsed, some_events
 from tests.support.servers import wait_until

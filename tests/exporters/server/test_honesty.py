@@ -15,7 +15,7 @@ from exporters.server.collector import Collector
 from streams.state.slices import Aggregate, SliceId
 from streams.store.contract import StoreError
 from streams.store.reader import StateReader, StateSnapshot
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from streams.store.slice_cache import SliceCache
 from tests.support.exporter_state import (
     NOW_S,

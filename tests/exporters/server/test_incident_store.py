@@ -10,7 +10,7 @@ from exporters.board.facts import Extent, Incident
 from exporters.board.incidents.log import KEEP_S, REOPEN_S, IncidentLog, IncidentRecord
 from exporters.server.incident_store import BoardIncidentStore
 from streams.store.keys import Keys
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 
 
 def failing(key: str, share: float) -> Incident:

@@ -11,7 +11,7 @@ from exporters.server.collector import Collector
 from streams.config.settings import Settings
 from streams.state.registry import OTHER
 from streams.state.windows import ROLLING_S
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.exporter_state import (
     NOW_S,
     Samples,

@@ -17,7 +17,7 @@ from exporters.status_page.incidents import (
     update_field,
 )
 from exporters.status_page.store import IncidentStore
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.servers import RedisServer
 from tests.support.status_pages import NOW_S, incident
 

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from slo.engine.minute_count_store import MinuteCountStore
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.engine_world import World
 from tests.support.servers import RedisServer
 

@@ -19,7 +19,7 @@ from slo.engine.minute_count_store import MinuteCountStore
 from slo.engine.minute_counts import BLOCK, DAY, Completeness, MinuteCounts
 from slo.policy.loading import as_policy
 from streams.store.contract import StoreError
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 
 FIRST = 20_000  # a day
 BEGIN = FIRST * DAY

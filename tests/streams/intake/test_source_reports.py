@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 
 from streams.config.settings import Settings
 from streams.intake.source_reports import SourceReports
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from streams.store.source_counts import (
     EVENTS,
     RECORDS,

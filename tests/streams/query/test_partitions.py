@@ -23,7 +23,8 @@ from streams.state.snapshot import slice_field
 from streams.store.contract import Answer, OperatorCommand
 from streams.store.heartbeat import HaltReason
 from streams.store.keys import Keys
-from streams.store.redis import RedisStore, connect
+from streams.store.redis import RedisStore
+from streams.store.servers.client import connect
 from tests.support.command import assert_one_line, run
 from tests.support.exporter_state import StateWriter, event, settings_for
 from tests.support.servers import RedisServer, wait_until

@@ -20,7 +20,7 @@ from streams.config.settings import Redis, Settings
 from streams.simulator import runner
 from streams.simulator.scenario_store import GRACE_MS, ScenarioStore, SimulatorStatus
 from streams.simulator.scenarios import KINDS
-from streams.store.redis import connected
+from streams.store.servers.client import connected
 from tests.support.command import assert_one_line, run
 from tests.support.paths import ROOT
 from tests.support.running_stacks import stack_directory

@@ -22,7 +22,8 @@ from streams.state.snapshot import Meta, decode_meta
 from streams.store.contract import OperatorCommand, StoreError
 from streams.store.keys import Keys
 from streams.store.reader import StateReader, StateSnapshot
-from streams.store.redis import RedisStore, connect, enqueue_command
+from streams.store.redis import RedisStore, enqueue_command
+from streams.store.servers.client import connect
 from streams.store.slice_cache import SliceCache
 from tests.support.command import run
 from tests.support.exporter_state import NOW_S, StateWriter, event, some_events

@@ -9,7 +9,7 @@ import redis
 from streams.state.slices import Aggregate
 from streams.store.keys import Keys
 from streams.store.reader import StateReader
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from streams.store.slice_cache import SliceCache
 from tests.support.exporter_state import NOW_S, StateWriter, event
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streams.store.contract import StoreError
 from streams.store.keys import Keys
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from streams.store.source_counts import (
     DAY_S,
     DECLARED,

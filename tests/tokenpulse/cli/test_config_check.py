@@ -50,6 +50,11 @@ def test_a_client_needs_no_key(broker: Broker, redis_server: RedisServer) -> Non
     done = run("config", "check", "--role", "client", settings=settings)
     assert done.exit_code == 0, done.output
     assert done.stdout.endswith("\nsettings, Kafka and Redis are fine\n")
+    told = [line for line in done.stdout.splitlines() if line.startswith("# Redis: ")]
+    assert told[0].startswith("# Redis: one server, without TLS; version ")
+    assert "append-only file off; maxmemory off; maxmemory-policy noeviction" in told[0]
+    assert any("a restart goes back to the last snapshot" in line for line in told[1:])
+    assert any("set maxmemory" in line for line in told[1:])
     done = run("config", "check", "--role", "exporter", settings=settings)
     assert done.stdout.endswith("\nsettings and Redis are fine\n"), done.output
 

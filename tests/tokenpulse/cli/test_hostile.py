@@ -42,7 +42,7 @@ REFUSED: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A refused connection is not tried again, and files are written here only."""
-    monkeypatch.setattr("streams.store.redis.Retry", lambda *_: None)
+    monkeypatch.setattr("streams.store.servers.client.Retry", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import redis
 
-from streams.config.settings import Exporter, Kafka, Local, Settings, Worker, load_settings
+from streams.config.settings import Exporter, Kafka, Local, Redis, Settings, Worker, load_settings
 from streams.errors import Unavailable
 from streams.kafka.topics import check_broker, create_topics
-from streams.store.server_check import check_redis
+from streams.store.servers.check import check_redis
 from tests.support.processes import gone, is_running, started_stack
 from tests.support.script_stack import SLEEPS, StackOfScripts
 from tests.support.servers import Broker, RedisServer, start_servers, wait_until
@@ -346,11 +346,11 @@ def test_something_that_is_no_broker_is_one_line() -> None:
 def test_a_redis_that_would_evict_state_is_refused_with_the_cure(
     redis_server: RedisServer, redis_client: redis.Redis, policy: str
 ) -> None:
-    asyncio.run(check_redis(redis_server.url))
+    asyncio.run(check_redis(Redis(url=redis_server.url)))
     redis_client.config_set("maxmemory-policy", policy)
     try:
         with pytest.raises(Unavailable) as caught:
-            asyncio.run(check_redis(redis_server.url))
+            asyncio.run(check_redis(Redis(url=redis_server.url)))
     finally:
         redis_client.config_set("maxmemory-policy", "noeviction")
     assert str(caught.value).endswith(
@@ -363,7 +363,7 @@ def test_a_redis_that_accepts_and_never_answers_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(Unavailable, match=f"^no Redis answers at {address}") as caught:
-            asyncio.run(check_redis(f"redis://{address}/0", timeout_s=0.1))
+            asyncio.run(check_redis(Redis(url=f"redis://{address}/0"), timeout_s=0.1))
         assert "\n" not in str(caught.value)
 
 
@@ -372,7 +372,7 @@ def test_no_redis_is_one_line_without_the_password(unused_port: int) -> None:
     with pytest.raises(
         Unavailable, match=f"^no Redis answers at 127.0.0.1:{unused_port}: start"
     ) as (caught):
-        asyncio.run(check_redis(url))
+        asyncio.run(check_redis(Redis(url=url)))
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -380,4 +380,4 @@ def test_no_redis_is_one_line_without_the_password(unused_port: int) -> None:
 def test_a_redis_that_wants_another_password_says_so(redis_server: RedisServer) -> None:
     url = redis_server.url.replace("redis://", "redis://someone:else@")
     with pytest.raises(Unavailable, match="refuses the login"):
-        asyncio.run(check_redis(url))
+        asyncio.run(check_redis(Redis(url=url)))

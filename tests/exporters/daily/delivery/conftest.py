@@ -14,7 +14,7 @@ from exporters.daily.day.facts import DailyFacts
 from exporters.daily.delivery import deliver as delivery
 from exporters.daily.delivery.deliver import DeliveryOutcome, deliver
 from streams.config.settings import Daily
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.daily_samples import some_facts
 from tests.support.exporter_state import settings_for
 from tests.support.mailboxes import Channel, Mailbox, serve_mail

@@ -18,7 +18,7 @@ from exporters.daily.editions.periods import period_at
 from streams.config.settings import Daily
 from streams.errors import RequestError
 from streams.store.contract import StoreError
-from streams.store.redis import connect
+from streams.store.servers.client import connect
 from tests.support.command import run
 from tests.support.daily_samples import DATE, some_facts
 from tests.support.edition_samples import some_edition
