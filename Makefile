@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-JOBS ?= 2
+# On two cores three processes end sooner than two, as many tests wait for servers.
+JOBS ?= 3
 MINUTES ?= 5
 STRETCH ?= 6
 EVENTS ?= 1000000
@@ -36,10 +37,10 @@ up: .venv/.run ## run everything on this machine with simulated traffic; Ctrl-C 
 # Else each process that a test starts compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 test: .venv/.dev ## run the tests that need only Python and PyPI, in minutes
-	@$(PYTEST) -m "not stack and not slow" $(ARGS)
+	@$(PYTEST) -n $(JOBS) -m "not stack and not slow" $(ARGS)
 
 test-all: test ## run also slow tests, chaos, and those of other programs (tests/provision.sh)
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target test-slow test-stack
@@ -48,7 +49,7 @@ test-slow: .venv/.dev ## run the slow tests that need no other programs, at a lo
 	@nice -n 5 $(BIN)/python -m pytest -m "slow and not stack" --override-ini timeout=1800 $(ARGS)
 
 test-stack: .venv/.dev ## run chaos and the tests of other programs
-	@$(PYTEST) -m stack $(ARGS)
+	@$(PYTEST) -n 2 -m stack $(ARGS)
 
 fuzz: .venv/.dev ## count EVENTS=1000000 mutated events and recount them; SEED=n repeats a run
 	@FUZZ_EVENTS=$(EVENTS) FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s tests/streams/events/test_mutated_events.py $(ARGS)
