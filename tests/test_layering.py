@@ -31,6 +31,7 @@ FOLDERS = {
     "slo": (".", "policy", "engine"),
     "exporters": (
         ".",
+        *("pricing", "pricing/sources"),
         *("catalogue", "reference", "windows", "metrics", "board"),
         *("board/incidents", "board/live", "drill"),
         *("daily/day", "daily/commercial", "daily/editions"),

@@ -14,6 +14,16 @@ Location = Sequence[str | int]
 UNKNOWN_KIND = "unknown_kind"  # of a finding whose location a caller extended by an absent key
 
 _SHOWN_MAX = 60
+_KEYS = "write keys here"
+_FIXES = {
+    "dict_type": _KEYS,
+    "invalid_key": "keys are text",
+    "model_attributes_type": _KEYS,
+    "model_type": _KEYS,
+    "timezone_aware": "give an instant with its zone, such as 2026-01-31T00:00:00Z",
+    "union_tag_not_found": _KEYS,
+    "zoneinfo_str": "use an IANA name such as Europe/Berlin",
+}
 _INT_BITS = 4_096  # about 1,200 digits
 
 
@@ -50,17 +60,13 @@ def findings(
 
 
 def _fix(finding: ErrorDetails) -> str:
-    match finding["type"]:
-        case "zoneinfo_str":
-            return "use an IANA name such as Europe/Berlin"
-        case "model_attributes_type" | "model_type" | "dict_type" | "union_tag_not_found":
-            return "write keys here"
-        case "invalid_key":
-            return "keys are text"
-        case "too_short" if isinstance(finding["input"], str):  # of a secret
-            return f"use at least {finding['ctx']['min_length']} characters"
-        case "too_short":
-            return "write at least one"
+    kind = finding["type"]
+    if kind in _FIXES:
+        return _FIXES[kind]
+    if kind == "too_short" and isinstance(finding["input"], str):  # of a secret
+        return f"use at least {finding['ctx']['min_length']} characters"
+    if kind == "too_short":
+        return "write at least one"
     return finding["msg"].removeprefix("Value error, ").replace("Input", "it", 1)
 
 

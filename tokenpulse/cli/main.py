@@ -39,6 +39,7 @@ COMMANDS = {
         "List partitions, resume halted ones, and set a watermark back.",
     ),
     "policy": ("policy:policy", "Check policies, and import them from OpenSLO."),
+    "prices": ("prices:prices", "Import and check price lists, and compute costs of requests."),
     "produce": ("traffic:produce", "Send events from a file to Kafka unchanged."),
     "rejected": (
         "rejected:rejected",

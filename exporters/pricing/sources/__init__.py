@@ -1,0 +1,1 @@
+"""Published price data, converted to rows of price lists. Pure."""
