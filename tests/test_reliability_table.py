@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs/reliability.md").read_text()
 COLUMNS = 6
-FAULTS = 61
+FAULTS = 68
 
 
 def rows() -> dict[str, list[str]]:

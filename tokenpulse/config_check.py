@@ -12,7 +12,7 @@ from streams.config.settings import Settings
 from streams.errors import TokenpulseError
 from streams.intake.source_topics import source_converters
 from streams.intake.tokens import load_tokens
-from streams.kafka.topics import check_broker
+from streams.kafka.topics import check_broker, check_permissions
 from streams.security.clients import client_kwargs
 from streams.store.servers.check import check_redis
 
@@ -21,6 +21,10 @@ Check = Callable[[Settings], object]
 
 def _check_kafka(settings: Settings) -> None:
     asyncio.run(check_broker(settings.kafka.bootstrap, **client_kwargs(settings.kafka)))
+
+
+def _check_permissions(settings: Settings) -> None:
+    asyncio.run(check_permissions(settings))
 
 
 def _check_redis(settings: Settings) -> None:
@@ -49,7 +53,7 @@ def _check_sources(settings: Settings) -> None:
     source_converters(settings.intake, settings.schema_registry)
 
 
-_SERVERS: tuple[Check, ...] = (_check_kafka, _check_redis)
+_SERVERS: tuple[Check, ...] = (_check_kafka, _check_permissions, _check_redis)
 _POLICIES: tuple[Check, ...] = (lambda settings: load_policies(settings.exporter.policies),)
 _FILES: tuple[Check, ...] = (
     *_POLICIES,

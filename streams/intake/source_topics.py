@@ -34,6 +34,7 @@ from streams.kafka.faust_app import App, broker_urls, create_batch_app
 from streams.kafka.fetch import Batch
 from streams.kafka.producer import now_ms
 from streams.kafka.transport import BatchConsumer, BatchTransport
+from streams.security.permissions import Operation, Permission, Resource, explain
 from streams.sources.sql_mapping import Record
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 
@@ -78,7 +79,7 @@ class SourceTopics:
         max_batch_bytes: int,
     ) -> None:
         """`converters`: by topic."""
-        self._converters = converters
+        self._kafka, self._converters = kafka, converters
         self._delivery, self._processor, self._metrics = delivery, processor, metrics
         self._positions: dict[TP, _Position] = {}
         self._waiting: set[asyncio.Task[None]] = set()
@@ -238,7 +239,9 @@ class SourceTopics:
                 break
             except (KafkaError, TimeoutError) as error:
                 if isinstance(error, KafkaError) and not error.retriable:
-                    die(f"the group coordinator refuses this intake: {error!r}")
+                    needed = Permission(Operation.READ, Resource.GROUP, self.app.conf.id)
+                    why = explain(error, self._kafka, needed)
+                    die(f"the group coordinator refuses this intake: {why}")
                 log.warning("the group coordinator does not answer: %r: asking again", error)
                 await asyncio.sleep(RETRY_AFTER_S)
         offsets = offsets or {}

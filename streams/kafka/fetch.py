@@ -8,6 +8,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
 from streams.kafka.record_batches import FetchedRecords, RecordBatch, UnreadableError
 from streams.state.snapshot import LogFingerprint
 
+Stretch = tuple[int, int]  # first offset, and the one after the last
 # A broker may answer with far more than was asked for. Compressed, it takes little of the memory.
 ENOUGH_RECORDS = 4_096
 
@@ -35,7 +37,7 @@ class Batch:
     """Records of one partition that were fetched together, in log order; sequences of one length.
 
     The log has been read completely from `fetch_offset` to `next_offset`: offsets missing in
-    between belong to no record that counts (compacted, aborted, control records).
+    between belong to no record that counts (aborted, control records), or were `removed`.
     """
 
     topic: str
@@ -54,6 +56,8 @@ class Batch:
     epoch: int = 0  # seeks made in this partition before the fetch
     # Which timestamps the sender gave (CreateTime); empty if the broker gave all of them.
     by_sender: Sequence[bool] = ()
+    # First offset and end of each stretch that the log does not have: compaction removed it.
+    removed: Sequence[Stretch] = ()
 
     def key(self, position: int) -> bytes | None:
         """Return the key of one record."""
@@ -63,7 +67,11 @@ class Batch:
     def since(self, offset: int) -> "Batch":
         """Return the part from `offset` on."""
         skip = bisect_left(self.offsets, offset)
-        return self if skip == 0 else self._part(slice(skip, None))
+        rest = self if skip == 0 else self._part(slice(skip, None))
+        if not self.removed:
+            return rest
+        removed = [(max(first, offset), end) for first, end in self.removed if end > offset]
+        return replace(rest, removed=removed)
 
     def until(self, offset: int) -> "Batch":
         """Return the part before `offset`."""
@@ -78,6 +86,11 @@ class Batch:
             records=self.records[part],
             by_sender=self.by_sender[part],
         )
+
+    @property
+    def removed_records(self) -> int:
+        """Return the number of offsets that the log does not have."""
+        return sum(end - first for first, end in self.removed)
 
     def offsets_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return the offsets of the records at some positions."""
@@ -129,6 +142,7 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
     fetch_offset: int = records.next_fetch_offset
     next_offset = fetch_offset
     taken: list[Any] = []
+    removed: list[Stretch] = []
     by_sender: list[bool] = []
     taken_bytes = 0
     fault = None
@@ -139,19 +153,21 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
             )
             if batch is None:
                 break
+            # A control batch, or one of an aborted transaction, is there whole.
+            present: Sequence[int] = range(max(next_offset, batch.base_offset), batch.next_offset)
             if _counts(records, batch, max_batch_bytes):
                 plain = batch.uncompressed(max_batch_bytes)
                 taken_bytes += len(plain.data)
-                read = plain.records()
-                if read and read[0].offset < next_offset:  # the fetch began inside a batch
-                    read = [record for record in read if record.offset >= next_offset]
+                read = _since(plain.records(), next_offset)
                 taken += read
                 by_sender += [batch.stamped_by_sender] * len(read)
+                present = _offsets(read)
         except UnreadableError as error:
             fault = error
             break
         # Only now: a batch that cannot be read stays the next one.
         fetched.skip(batch)
+        removed += _removed(next_offset, batch.next_offset, present)
         # A batch keeps its last offset even where compaction removed the last record.
         next_offset = max(next_offset, batch.next_offset)
     more = fetched.has_more()
@@ -189,7 +205,23 @@ def take(result: FetchResult, generation: int, max_batch_bytes: int) -> Batch | 
         records=taken,
         unreadable=unreadable,
         by_sender=by_sender if True in by_sender else (),
+        removed=removed,
     )
+
+
+def _since(records: list[Any], offset: int) -> list[Any]:
+    """Return the records from `offset` on: the fetch may have begun inside their batch."""
+    if not records or records[0].offset >= offset:
+        return records
+    return [record for record in records if record.offset >= offset]
+
+
+def _removed(first: int, end: int, present: Sequence[int]) -> list[Stretch]:
+    """Return the stretches between two offsets without the offsets that are `present`."""
+    if len(present) == end - first:  # nearly always
+        return []
+    edges = [first - 1, *present, end]
+    return [(before + 1, after) for before, after in pairwise(edges) if after > before + 1]
 
 
 def _offsets(records: list[Any]) -> Sequence[int]:

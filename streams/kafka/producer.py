@@ -30,6 +30,7 @@ from streams.config.settings import Kafka
 from streams.errors import Unavailable, one_line
 from streams.kafka.topics import EMBEDDED_CLUSTER, check_broker
 from streams.security.clients import client_kwargs
+from streams.security.permissions import DENIALS, Operation, Permission, Resource, explain
 
 Codec = Literal["gzip", "snappy", "lz4", "zstd", "none"]
 Event = tuple[bytes | None, bytes]
@@ -255,9 +256,12 @@ class EventProducer:
                 if self._unconfirmed_bytes < self._max_in_flight_bytes:
                     self._room.set()
         except Exception as error:  # any error: this batch must not count as sent
+            write = Permission(Operation.WRITE, Resource.TOPIC, self.topic)
+            denied = type(error) in DENIALS
             self._failure = Unavailable(
                 f"{self.topic}: partition {lane.partition} at {self._kafka.bootstrap} did not take "
-                f"a batch of {batch.record_count()} records: {one_line(error)}"
+                f"a batch of {batch.record_count()} records: "
+                + (explain(error, self._kafka, write) if denied else one_line(error))
             )
             self._room.set()
         finally:

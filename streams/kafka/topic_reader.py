@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from streams.config.settings import Kafka
 from streams.errors import Unavailable
 from streams.security.clients import client_kwargs
+from streams.security.permissions import DENIALS, Operation, Permission, Resource, explain
 
 _BATCH = 4_096
 _POLL_MS = 500
@@ -152,4 +153,7 @@ class TopicReader:
         )
 
     def _unavailable(self, error: Exception) -> Unavailable:
+        if type(error) in DENIALS:
+            read = Permission(Operation.READ, Resource.TOPIC, self.topic)
+            return Unavailable(explain(error, self._kafka, read))
         return Unavailable(f"kafka.bootstrap: {self._kafka.bootstrap}: {error}; is Kafka running?")

@@ -14,7 +14,6 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
-    IncompatibleBrokerVersion,
     KafkaConnectionError,
     KafkaError,
     for_code,
@@ -22,7 +21,14 @@ from aiokafka.errors import (
 
 from streams.config.settings import Kafka, Settings
 from streams.errors import Unavailable, one_line
+from streams.kafka.allowed_operations import TOPIC_DENIED, denied_permissions
 from streams.security.clients import client_kwargs
+from streams.security.permissions import (
+    Operation,
+    Permission,
+    Resource,
+    worker_permissions,
+)
 from streams.security.tokens import TokenUnavailable
 
 TOPIC_EXISTS = 36  # Kafka error code TOPIC_ALREADY_EXISTS
@@ -38,7 +44,6 @@ DLQ_RETENTION_H = 7 * 24
 DLQ_SHARE = 4
 # From this many replicas on, an acknowledged record still has a copy when one replica is lost.
 SAFE_REPLICAS = 3
-UNLIMITED_MS = 2**63 - 1  # Kafka's value for no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +79,16 @@ async def create_topics(settings: Settings, timeout_s: float = 15) -> list[Topic
     Raises Unavailable if no broker answers within `timeout_s`, or if it refuses.
     """
     wanted = _new_topics(settings.kafka)
-    async with _admin(settings.kafka.bootstrap, timeout_s, client_kwargs(settings.kafka)) as admin:
+    async with open_admin(
+        settings.kafka.bootstrap, timeout_s, client_kwargs(settings.kafka)
+    ) as admin:
         there = set(await admin.list_topics())
         missing = [topic for topic in wanted if topic.name not in there]
-        created = await _create(admin, missing) if missing else set()
+        created = await _create(admin, settings.kafka, missing) if missing else set()
         # Only existing names: some brokers create a topic that a client asks for by name.
         described = await admin.describe_topics([topic.name for topic in wanted])
         actual = {
-            topic.name: await _read_configs(admin, topic.name)
+            topic.name: await read_configs(admin, topic.name)
             for topic in wanted
             if topic.name not in created
         }
@@ -104,11 +111,11 @@ async def create_source_topics(settings: Settings, timeout_s: float = 15) -> Non
     Raises Unavailable as `create_topics` does.
     """
     kafka, names = settings.kafka, [source.topic for source in settings.intake.sources]
-    async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
+    async with open_admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
         there = set(await admin.list_topics())
         missing = [NewTopic(name, 1, 1) for name in names if name not in there]
         if missing:
-            await _create(admin, missing)
+            await _create(admin, settings.kafka, missing)
 
 
 def _new_topics(kafka: Kafka) -> list[NewTopic]:
@@ -175,8 +182,8 @@ def _configs(retention_h: float, max_message_bytes: int) -> dict[str, str]:
     }
 
 
-async def _read_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    """Return the settings of an existing topic, empty if we may not read them."""
+async def read_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
+    """Return the settings of an existing topic, empty if this user may not read them."""
     answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     return {
         entry[0]: entry[1]
@@ -200,18 +207,47 @@ def _differences(
 
 
 async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
-    """Raise Unavailable if a topic that a worker needs does not exist. Does not create topics."""
+    """Raise Unavailable if a topic that a worker needs does not exist, or a permission is denied.
+
+    Does not create topics.
+    """
     kafka = settings.kafka
     needed = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
     if settings.worker.archive_interval_s:
         needed["archive_topic"] = kafka.archive_topic
-    there = await _read_topics(kafka, timeout_s)
+    there, denied = await _read_access(settings, timeout_s)
     for setting, name in needed.items():
         if name not in there:
             raise Unavailable(
                 f"{name}: no such topic at {kafka.bootstrap}, or this user may not see it; run "
                 f"`tokenpulse topics create`, or set kafka.{setting}"
             )
+    _refuse(kafka, denied)
+
+
+async def check_permissions(settings: Settings, timeout_s: float = 5) -> None:
+    """Raise Unavailable if a worker is denied what it needs on its group or on existing topics."""
+    _, denied = await _read_access(settings, timeout_s)
+    _refuse(settings.kafka, denied)
+
+
+def _refuse(kafka: Kafka, denied: Collection[Permission]) -> None:
+    if denied:
+        raise Unavailable("\n".join(permission.denial(kafka) for permission in denied))
+
+
+async def _read_access(settings: Settings, timeout_s: float) -> tuple[set[str], list[Permission]]:
+    """Return the names of all topics, and the permissions that a worker lacks on those it needs."""
+    kafka = settings.kafka
+    async with open_admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
+        # All names are read, as some brokers create a topic that a client asks for by name.
+        there = set(await admin.list_topics())
+        needed = [
+            permission
+            for permission in worker_permissions(settings)
+            if permission.resource is Resource.GROUP or permission.name in there
+        ]
+        return there, await denied_permissions(admin, needed)
 
 
 async def check_sources(kafka: Kafka, topics: Collection[str], timeout_s: float = 5) -> None:
@@ -224,42 +260,12 @@ async def check_sources(kafka: Kafka, topics: Collection[str], timeout_s: float 
 
 
 async def _read_topics(kafka: Kafka, timeout_s: float) -> set[str]:
-    async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
+    async with open_admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
         # All names are read, as some brokers create a topic that a client asks for by name.
         return set(await admin.list_topics())
 
 
-async def read_timestamp_warning(kafka: Kafka, timeout_s: float = 5) -> str | None:
-    """Return the risk of the event topic's timestamps, with the fix; None if there is none.
-
-    Also None if the topic does not exist, or if the broker does not show its settings. Raises
-    Unavailable if no broker answers in time.
-    """
-    async with _admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
-        try:
-            configs = await _read_configs(admin, kafka.topic)
-        except IncompatibleBrokerVersion:
-            return None
-    return timestamp_warning(kafka, configs)
-
-
-def timestamp_warning(kafka: Kafka, configs: Mapping[str, str]) -> str | None:
-    """Return a warning if senders may stamp records of the topic with any time in the future."""
-    limit_ms = configs.get("message.timestamp.after.max.ms")
-    # Brokers before Kafka 3.6, and the embedded one, do not have this setting.
-    if configs.get("message.timestamp.type") != "CreateTime" or not limit_ms:
-        return None
-    if int(limit_ms) < UNLIMITED_MS:
-        return None
-    return (
-        f"{kafka.topic}: senders stamp its records (CreateTime), with any time in the future, as "
-        "message.timestamp.after.max.ms is not set; run `kafka-configs --bootstrap-server "
-        f"{kafka.bootstrap} --alter --topic {kafka.topic} --add-config "
-        "message.timestamp.type=LogAppendTime`"
-    )
-
-
-async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str]:
+async def _create(admin: AIOKafkaAdminClient, kafka: Kafka, topics: list[NewTopic]) -> set[str]:
     """Create topics. Return their names, without those that another client created meanwhile."""
     try:
         response = await admin.create_topics(topics)
@@ -270,8 +276,11 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> set[str
         if code == 0:
             created.add(name)
         elif code != TOPIC_EXISTS:
-            why = (text[0] if text and text[0] else None) or for_code(code).__name__
-            raise Unavailable(f"{name}: the broker did not create the topic: {one_line(why)}")
+            why = one_line((text[0] if text and text[0] else None) or for_code(code).__name__)
+            if code == TOPIC_DENIED:
+                create = Permission(Operation.CREATE, Resource.TOPIC, name)
+                why = f"{why.rstrip('.')}; {create.advice(kafka)}"
+            raise Unavailable(f"{name}: the broker did not create the topic: {why}")
     return created
 
 
@@ -280,13 +289,13 @@ async def check_broker(bootstrap: str, timeout_s: float = 5, **secured: Any) -> 
 
     `secured` are the arguments that `client_kwargs` returns.
     """
-    async with _admin(bootstrap, timeout_s, secured) as admin:
+    async with open_admin(bootstrap, timeout_s, secured) as admin:
         cluster = await admin.describe_cluster()
         return str(cluster.get("cluster_id") or "")
 
 
 @asynccontextmanager
-async def _admin(
+async def open_admin(
     bootstrap: str, timeout_s: float, secured: Mapping[str, Any]
 ) -> AsyncIterator[AIOKafkaAdminClient]:
     """Yield a started admin client; its errors become Unavailable with the broker's address."""

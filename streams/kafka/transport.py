@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NoReturn, cast
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import FetchResult
@@ -29,7 +29,6 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import (
     AIOKafkaConsumerThread,
     Consumer,
-    Producer,
     Transport,
     server_list,
 )
@@ -38,7 +37,9 @@ from faust.types import TP, ConsumerMessage, Message
 from streams.config.settings import Kafka
 from streams.kafka.fetch import Batch, keep_bytes, take
 from streams.kafka.read_offsets import NoReadOffsets
+from streams.kafka.secure_producer import SecureProducer
 from streams.security.clients import client_kwargs
+from streams.security.permissions import DENIALS, explain, reader_permissions
 from streams.watchdog import die
 
 COMMIT_DEADLINE_S = 10.0
@@ -72,7 +73,13 @@ class BatchThread(AIOKafkaConsumerThread):
             try:
                 self._ensure_consumer()._coordinator.check_errors()
             except Exception as error:
-                die(f"the consumer group does not take this worker: {error!r}")
+                self._end(error)
+
+    def _end(self, error: Exception) -> NoReturn:
+        # An error about a topic names it.
+        needed = reader_permissions(self.app.conf.id, "".join(map(str, error.args[:1])))
+        why = explain(error, self.consumer.transport.kafka, *needed)
+        die(f"the brokers refuse this consumer: {why}")
 
     def _note_answer(self, consumer: AIOKafkaConsumer) -> None:
         """Note when a broker last answered: fetches and group heartbeats are answered every few
@@ -125,12 +132,14 @@ class BatchThread(AIOKafkaConsumerThread):
         fetcher = consumer._fetcher
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
-        consumer._coordinator.check_errors()
         subscriptions = fetcher._subscriptions
         # Not aiokafka's context manager: after an exception it would never count down again.
         subscriptions._fetch_count += 1
         try:
+            consumer._coordinator.check_errors()
             return await self._next_batches(fetcher, active_partitions, timeout or 0.0)
+        except tuple(DENIALS) as error:
+            self._end(error)
         finally:
             subscriptions._fetch_count -= 1
             if subscriptions._fetch_count == 0:
@@ -365,15 +374,6 @@ class BatchConsumer(Consumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do not look for stalls: Faust compares two different clocks, and we have a watchdog."""
-
-
-class SecureProducer(Producer):
-    """Faust's producer with our login: Faust would send a login without TLS files in plain text."""
-
-    transport: "BatchTransport"
-
-    def _settings_auth(self) -> Mapping[str, Any]:
-        return client_kwargs(self.transport.kafka)
 
 
 class BatchTransport(Transport):

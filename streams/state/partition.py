@@ -137,9 +137,7 @@ class PartitionState:
     def missing(self, decoded: Decoded) -> list[SliceId]:
         """Slices that `apply` will need and that are only in the store."""
         wanted: set[SliceId] = set()
-        refused_ms = [
-            one.watermark_ms for one in decoded.rejections if one.watermark_ms is not None
-        ]
+        refused_ms = [it.watermark_ms for it in decoded.rejections if it.watermark_ms is not None]
         times_ms = np.concatenate(
             (decoded.columns.ended_at_ms, np.array(refused_ms, np.int64), decoded.duplicates_ms)
         )
@@ -230,7 +228,7 @@ class PartitionState:
 
     def lose(self, next_offset: int) -> None:
         """Resume at `next_offset`: the records before it are gone, or an operator skips them."""
-        self._open_gap(next_offset - self.next_offset)
+        self.miss(next_offset - self.next_offset)
         self.next_offset = next_offset
 
     def begin_again(self, offset: int) -> None:
@@ -238,15 +236,17 @@ class PartitionState:
 
         The number of records missed in the old log is unknown.
         """
-        self._open_gap(0)
+        self.miss(0)
         self.next_offset, self.witness, self.recent = offset, None, {}
         if self.last_set_back is not None:  # its offset is of the old log
             self.last_set_back = self.last_set_back._replace(offset=0, shift_ms=0)
         self._changed = True
 
-    def _open_gap(self, records: int) -> None:
+    def miss(self, records: int, since_ms: int | None = None) -> None:
+        """Note that records are gone that came after `since_ms`, by default the watermark."""
         self.lost_records += records
-        self.gaps = open_gap(self.gaps, self.watermark.settled_ms or 0, records)
+        from_ms = self.watermark.settled_ms if since_ms is None else since_ms
+        self.gaps = open_gap(self.gaps, from_ms or 0, records)
 
     def missing_to_set_back(self, to_ms: int) -> list[SliceId]:
         """Return the slices that `set_back` will need and that are only in the store."""

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from streams.config.settings import Kafka
 from streams.errors import one_line
 from streams.security.clients import client_kwargs
+from streams.security.permissions import DENIALS, Operation, Permission, Resource, explain
 from streams.store.archive import (
     Archived,
     ArchiveError,
@@ -136,7 +137,7 @@ class KafkaArchive:
             fetch_max_wait_ms=POLL_MS,
             **self._clients,
         )
-        async with _running(consumer):
+        async with self._running(consumer):
             # All names: some brokers create a topic that is asked for.
             metadata = await consumer._client.fetch_all_metadata()
             tp = self._tp(place, metadata.partitions_for_topic(self._topic))
@@ -172,7 +173,7 @@ class KafkaArchive:
             linger_ms=5,
             **self._clients,
         )
-        async with _running(producer):
+        async with self._running(producer):
             metadata = await producer.client.fetch_all_metadata()
             tp = self._tp(place, metadata.partitions_for_topic(self._topic))
 
@@ -197,15 +198,19 @@ class KafkaArchive:
         why = "no answer in time" if isinstance(error, TimeoutError) else one_line(error)
         return ArchiveError(
             f"{self._topic}: the archive of partition {partition} cannot be {done}: "
-            f"{why or type(error).__name__}; see to the broker at {self._kafka.bootstrap} and to "
-            "our rights on the topic"
+            f"{why or type(error).__name__}; see to the broker at {self._kafka.bootstrap}"
         )
 
-
-@asynccontextmanager
-async def _running(client: Client) -> AsyncIterator[Client]:
-    try:
-        await client.start()
-        yield client
-    finally:
-        await client.stop()
+    @asynccontextmanager
+    async def _running(self, client: Client) -> AsyncIterator[Client]:
+        """Start a client, and stop it. Raises ArchiveError if it is denied what it does."""
+        reads = isinstance(client, AIOKafkaConsumer)
+        operation = Operation.READ if reads else Operation.WRITE
+        try:
+            await client.start()
+            yield client
+        except tuple(DENIALS) as error:
+            needed = Permission(operation, Resource.TOPIC, self._topic)
+            raise ArchiveError(explain(error, self._kafka, needed)) from error
+        finally:
+            await client.stop()

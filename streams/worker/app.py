@@ -15,17 +15,26 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP, StreamT
 
 from streams.config.connections import Connections
-from streams.config.settings import Settings, Worker
+from streams.config.settings import Kafka, Settings, Worker
 from streams.errors import ConfigError
 from streams.http.connections import ConnectionPool
 from streams.http.listener import Listener, check_address
 from streams.kafka.dead_letters import DeadLetterHeaders
 from streams.kafka.faust_app import broker_urls, create_batch_app
 from streams.kafka.fetch import Batch
+from streams.kafka.topic_watch import FIRST_PARTITION, TopicWatch, Waiting
 from streams.kafka.topics import DLQ_HEADER_BYTES, check_topics
 from streams.kafka.transport import BatchConsumer, BatchTransport
 from streams.logs.partition_log import PartitionLog
 from streams.logs.setup import set_up_logs
+from streams.security.permissions import (
+    DENIALS,
+    Operation,
+    Permission,
+    Resource,
+    explain,
+    reader_permissions,
+)
 from streams.state.limits import NO_NAMES
 from streams.state.registry import ReservedNames
 from streams.store.archive_topic import KafkaArchive
@@ -51,7 +60,6 @@ HOPELESS_DEADLINE_S = 1.0
 LAST_TRY_DEADLINE_S = 2.5
 # Maintenance windows and deliveries cannot be rebuilt from the log: at most this much is lost.
 HASHES_INTERVAL_S = 60.0
-FIRST_PARTITION = 0
 METRICS_SETTINGS = ("worker", "metrics_port", "metrics_host")
 
 
@@ -60,7 +68,7 @@ class KafkaDeadLetterQueue:
     """Sends rejected records, byte for byte, with headers that give their origin and the reason."""
 
     app: faust.App
-    topic: str  # of the dead letters
+    kafka: Kafka
 
     async def send(
         self, batch: Batch, position: int, reason: str, detail: str
@@ -76,15 +84,29 @@ class KafkaDeadLetterQueue:
             detail,
             has_value=value is not None,
         )
-        delivery: Awaitable[object] = await self.app.producer.send(
-            self.topic,
-            batch.key(position),
-            value if value is not None else b"",
-            None,
-            None,
-            headers.encode(),
-        )
-        return delivery
+        try:
+            delivery: Awaitable[object] = await self.app.producer.send(
+                self.kafka.dlq_topic,
+                batch.key(position),
+                value if value is not None else b"",
+                None,
+                None,
+                headers.encode(),
+            )
+        except tuple(DENIALS) as error:
+            self._end(error)
+        return self._deliver(delivery)
+
+    async def _deliver(self, delivery: Awaitable[object]) -> object:
+        try:
+            return await delivery
+        except tuple(DENIALS) as error:
+            self._end(error)
+
+    def _end(self, error: Exception) -> NoReturn:
+        # No checkpoint may pass a rejected record that is not in Kafka.
+        write = Permission(Operation.WRITE, Resource.TOPIC, self.kafka.dlq_topic)
+        die(f"a rejected record cannot be kept: {explain(error, self.kafka, write)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +114,23 @@ class KafkaConsumerControl:
     """Controls Faust's consumer of the events. See `context.ConsumerControl`."""
 
     app: faust.App
-    topic: str  # of the events
+    kafka: Kafka
 
     async def confirm(self, partitions: Iterable[int]) -> Mapping[int, int] | None:
         """Return committed offsets, None if the partitions belong to another worker.
 
         Waits until the group coordinator answers; ends the process if it refuses this worker.
         """
-        tps = {TP(self.topic, partition) for partition in partitions}
+        tps = {TP(self.kafka.topic, partition) for partition in partitions}
         while True:
             try:
                 offsets = await cast(BatchConsumer, self.app.consumer).confirm(tps)
                 break
             except (KafkaError, TimeoutError) as error:
                 if isinstance(error, KafkaError) and not error.retriable:
-                    die(f"the group coordinator refuses this worker: {error!r}")
+                    needed = reader_permissions(self.kafka.group, self.kafka.topic)
+                    why = explain(error, self.kafka, *needed)
+                    die(f"the group coordinator refuses this worker: {why}")
                 log.warning("the group coordinator does not answer: %r: asking again", error)
                 await asyncio.sleep(1)
         if offsets is None:
@@ -117,7 +141,7 @@ class KafkaConsumerControl:
         """Return the first offset of the log; waits until a broker answers."""
         while True:
             try:
-                tp = TP(self.topic, partition)
+                tp = TP(self.kafka.topic, partition)
                 return await cast(BatchConsumer, self.app.consumer).log_start(tp)
             except (KafkaError, TimeoutError) as error:
                 log.warning("no broker says where the log begins: %r: asking again", error)
@@ -125,7 +149,7 @@ class KafkaConsumerControl:
 
     async def seek(self, partition: int, offset: int) -> int:
         """Seek, and return the epoch of later batches; 0 if the partition was just revoked."""
-        tp = TP(self.topic, partition)
+        tp = TP(self.kafka.topic, partition)
         try:
             epochs = await cast(BatchConsumer, self.app.consumer).seek_to({tp: offset})
         except IllegalStateError:  # the next owner seeks by itself
@@ -139,11 +163,11 @@ class KafkaConsumerControl:
 
     def pause(self, partition: int) -> None:
         """Stop fetching a partition."""
-        self.app.consumer.pause_partitions({TP(self.topic, partition)})
+        self.app.consumer.pause_partitions({TP(self.kafka.topic, partition)})
 
     def resume(self, partition: int) -> None:
         """Fetch a partition again, if it is still assigned."""
-        tp = TP(self.topic, partition)
+        tp = TP(self.kafka.topic, partition)
         if tp in self.app.consumer.assignment():
             self.app.consumer.resume_partitions({tp})
 
@@ -169,8 +193,8 @@ def create_app(
     worker = StreamWorker(
         settings.worker,
         store,
-        KafkaDeadLetterQueue(app, kafka.dlq_topic),
-        KafkaConsumerControl(app, kafka.topic),
+        KafkaDeadLetterQueue(app, kafka),
+        KafkaConsumerControl(app, kafka),
         archive,
         reserved,
     )
@@ -202,8 +226,22 @@ def create_app(
                 die("an unexpected error while counting; the batch will be read again")
 
     hashes = HashArchive(archive, client, kafka.group, kafka.topic) if archive is not None else None
-    _install_life_cycle(app, worker, hashes, settings.worker)
+    watch = TopicWatch(settings, lambda: _waiting_records(worker))
+    _install_life_cycle(app, worker, hashes, watch, settings.worker)
     return app, worker
+
+
+def _waiting_records(worker: StreamWorker) -> Mapping[int, Waiting | None]:
+    """Return of each owned partition since when records wait; None if none does."""
+    waiting: dict[int, Waiting | None] = {}
+    for number, partition in worker.partitions.items():
+        next_offset, last = partition.state.next_offset, partition.state.witness
+        # Before the first counted record there is no time, and nothing that began to wait.
+        if last is None or partition.admission.highwater <= next_offset:
+            waiting[number] = None
+        else:
+            waiting[number] = Waiting(next_offset, last.timestamp_ms)
+    return waiting
 
 
 async def _load(
@@ -233,7 +271,11 @@ async def _load(
 
 
 def _install_life_cycle(
-    app: faust.App, worker: StreamWorker, hashes: HashArchive | None, settings: Worker
+    app: faust.App,
+    worker: StreamWorker,
+    hashes: HashArchive | None,
+    watch: TopicWatch,
+    settings: Worker,
 ) -> None:
     # Two loops: Faust's consumer has a thread of its own.
     main_ticker = Ticker("main", 20)
@@ -269,6 +311,7 @@ def _install_life_cycle(
         asyncio.run_coroutine_threadsafe(consumer_ticker.run(), consumer._thread.thread_loop)
         watchdog.start()
         app.add_future(worker.write_archives())
+        app.add_future(watch.run())
         if hashes is not None:
             app.add_future(_archive_hashes(worker, hashes, settings.archive_interval_s))
         try:
@@ -297,7 +340,7 @@ async def _archive_hashes(worker: StreamWorker, hashes: HashArchive, interval_s:
     """Archive the hashes beside the state for ever, if this worker owns the first partition."""
     while True:
         await asyncio.sleep(min(interval_s, HASHES_INTERVAL_S))
-        if not worker.owns(FIRST_PARTITION):
+        if FIRST_PARTITION not in worker.partitions:
             hashes.forget()
             continue
         try:

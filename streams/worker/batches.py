@@ -13,6 +13,7 @@ from streams.events.decoder import Decoded, EventLimits, decode
 from streams.events.watermark import Watermark
 from streams.kafka.fetch import Batch
 from streams.logs.partition_log import PartitionLog
+from streams.state.partition import PartitionState
 from streams.worker.deduplication import Deduplicator, deduplicate
 from streams.worker.supervision import WorkerCounters
 
@@ -33,6 +34,22 @@ def mark_duplicates(batch: Batch, decoded: Decoded, deduplicator: Deduplicator) 
     columns = decoded.columns
     offsets = batch.offsets_at(columns.position)
     return deduplicate(decoded, deduplicator.find_duplicates(offsets, columns))
+
+
+def apply_to(
+    state: PartitionState, batch: Batch, decoded: Decoded, partition_log: PartitionLog
+) -> None:
+    """Count a decoded batch, and as lost the records that compaction removed from it."""
+    since_ms = state.watermark.settled_ms or 0
+    state.apply(decoded, batch.next_offset, batch.last())
+    if batch.removed:
+        partition_log.at(batch.fetch_offset).error(
+            "%d records before offset %d were removed before they were counted, as by compaction: "
+            "counted as lost; set cleanup.policy of the topic to delete",
+            *(batch.removed_records, batch.next_offset),
+        )
+        # Where in the batch they were is known, but not when: until the next events.
+        state.miss(batch.removed_records, since_ms)
 
 
 def remember_ids(

@@ -36,7 +36,7 @@ from streams.worker.admission import (
     Seek,
 )
 from streams.worker.archiver import Archiver
-from streams.worker.batches import KeyCheck, decode_batch, mark_duplicates, remember_ids
+from streams.worker.batches import KeyCheck, apply_to, decode_batch, mark_duplicates, remember_ids
 from streams.worker.circuit_breaker import CircuitBreaker
 from streams.worker.context import WorkerContext
 from streams.worker.dead_letters import DeadLetterDeliveries
@@ -133,9 +133,9 @@ class PartitionWorker:
             self.state.begin_at(end)
             return
         self._log.at(end).error(
-            "records %d to %d are gone from Kafka before they were counted: counted as lost",
-            first,
-            end - 1,
+            "records %d to %d are gone from Kafka before they were counted: counted as lost; set "
+            "retention.ms of the topic to more than the longest outage",
+            *(first, end - 1),
         )
         self.state.lose(end)
 
@@ -163,7 +163,7 @@ class PartitionWorker:
         await self._dead_letters.send(batch, decoded.rejections)
         began_s = time.monotonic()
         # After the dead letters, so that every checkpoint with this batch waits for them.
-        self.state.apply(decoded, batch.next_offset, batch.last())
+        apply_to(self.state, batch, decoded, self._log)
         self.field_samples.sample(batch.offsets, batch.timestamps_ms, decoded.columns)
         if self.exemplars.due:
             self.exemplars.sample(batch.values, decoded.columns, self.state.registry.knows)
@@ -207,8 +207,7 @@ class PartitionWorker:
             if not await self._dead_letters.wait(letters, state.stored_offset):
                 return
             write = partial(self._context.store.flush, self.admission.claim, snapshot)
-            retry = self._context.supervision.retry
-            answer = await (write() if last else retry(self._log, write))
+            answer = await (write() if last else self._context.supervision.retry(self._log, write))
             self._context.counters.fenced += answer is Answer.FENCED
             self._context.counters.conflicts += answer is Answer.CONFLICT
             self.admission.confirm(snapshot, answer)
@@ -223,8 +222,7 @@ class PartitionWorker:
         """Archive the stored state if that is due and the partition is not halted."""
         if self.admission.halted is not None:
             return
-        archived_at_ms = await self._archiver.archive_if_due(self.state)
-        if archived_at_ms is not None:
+        if (archived_at_ms := await self._archiver.archive_if_due(self.state)) is not None:
             async with self._counting:
                 self.state.mark_archived(archived_at_ms)
 

@@ -181,9 +181,10 @@ class StreamWorker:
         }
         return {**self._released_offsets, **stored}
 
-    def owns(self, partition: int) -> bool:
-        """Return whether this worker has claimed a partition and not given it back."""
-        return partition in self._partitions
+    @property
+    def partitions(self) -> Mapping[int, PartitionWorker]:
+        """Return the partitions that this worker has claimed and not given back."""
+        return self._partitions
 
     async def _reload(
         self,
@@ -371,8 +372,7 @@ class StreamWorker:
 
     def stall(self) -> str | None:
         """Return the problem, for the watchdog, if no checkpoint was written for too long."""
-        stalled_s = self.stalled_s()
-        if stalled_s > STALL_S:
+        if (stalled_s := self.stalled_s()) > STALL_S:
             return f"records wait, and no checkpoint was written for {stalled_s:.0f} s"
         return None
 

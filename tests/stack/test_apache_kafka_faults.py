@@ -10,7 +10,7 @@ import redis
 from streams.config.settings import Settings
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.feed import Feed
-from tests.support.kafka_admin import coordinator, delete_records, delete_topic
+from tests.support.kafka_admin import coordinator, delete_records, delete_topic, in_sync
 from tests.support.servers import RedisServer, wait_until
 from tests.support.worker_process import (
     State,
@@ -73,6 +73,36 @@ def test_a_group_whose_coordinator_dies_goes_on_with_another(
             state.wait_for(send(settings.kafka, last))
             assert one.stop() == 0
     assert_counted(settings, *parts, last)
+
+
+def test_a_rolling_restart_of_three_brokers_costs_nothing_and_no_worker(
+    redis_server: RedisServer,
+    state_of: Any,
+    tmp_path: Path,
+) -> None:
+    parts = [events(200, seed=seed) for seed in range(150)]
+    # As an operator does it: each broker first gives its partitions away, and the next one follows
+    # when all replicas are in sync again.
+    orderly = {"controlled.shutdown.enable": "true"}
+    with ApacheKafka(tmp_path / "kafka", nodes=3, properties=orderly) as cluster:
+        found = worker_settings(cluster.broker, redis_server.url, partitions=6)
+        settings = replicated(found, 3)
+        state, partitions = state_of(settings), range(6)
+        feed = Feed(settings.kafka, [(None, part) for part in parts])
+        with (
+            WorkerProcess(settings, tmp_path / "one.log") as one,
+            WorkerProcess(settings, tmp_path / "two.log") as two,
+        ):
+            for number in (1, 2, 3):
+                feed.allowed = number * feed.total // 4
+                state.wait_past(partitions, feed.allowed - feed.total / 8)
+                cluster.restart(number)
+                wait_until(lambda: in_sync(settings.kafka), "all replicas are in sync")
+            state.wait_for(feed.finish())
+            assert one.stop() == 0
+            assert two.stop() == 0
+        assert sum(feed.ends.values()) == feed.total
+    assert_counted(settings, *parts)
 
 
 def replicated(settings: Settings, replicas: int) -> Settings:

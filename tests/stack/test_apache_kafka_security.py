@@ -1,5 +1,6 @@
 """Apache Kafka with logins over TLS, and users that may do what they must and no more."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pytest
 
 from streams.config.settings import Settings
+from streams.errors import Unavailable
+from streams.kafka.topics import check_topics
 from streams.watchdog import EXIT_CODE
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.certificates import Authority
@@ -85,32 +88,115 @@ def test_a_worker_that_may_not_see_a_topic_says_so_in_one_line(
     )
 
 
-def test_a_worker_that_may_not_join_the_group_ends(users: Users, tmp_path: Path) -> None:
-    kafka = users.admin.kafka
-    grant(kafka, "worker", *(right for right in rights_of_worker(kafka) if right[0] != Of.GROUP))
-    with WorkerProcess(users.settings("worker"), tmp_path / "worker.log") as worker:
-        assert worker.ended() == EXIT_CODE
-        assert "GroupAuthorizationFailed" in worker.log
+def denial(settings: Settings, user: str, to: To, name: str, option: str = "topic") -> str:
+    """The line that names a missing permission, with the command that grants it."""
+    operation = {To.READ: "Read", To.WRITE: "Write", To.DESCRIBE_CONFIGS: "DescribeConfigs"}[to]
+    return (
+        f"{name}: this user has no permission {operation} on the {option}; run `kafka-acls "
+        f"--bootstrap-server {settings.kafka.bootstrap} --add --allow-principal User:{user} "
+        f"--operation {operation} --{option} {name}`"
+    )
 
 
-def test_a_worker_whose_group_right_is_taken_away_ends_and_nothing_is_lost(
-    users: Users, state_of: Any, tmp_path: Path
+def test_each_operation_that_a_worker_is_denied_is_one_line_with_its_fix(
+    users: Users, tmp_path: Path
+) -> None:
+    kafka, settings = users.admin.kafka, users.settings("worker")
+    needed = rights_of_worker(kafka)
+    grant(kafka, "worker", *((of, name, To.DESCRIBE) for of, name, _ in needed))
+    lines = [
+        denial(settings, "worker", to, name, "topic" if of is Of.TOPIC else "group")
+        for of, name, to in needed
+    ]
+    required = [line for line in lines if "DescribeConfigs" not in line]
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        assert worker.ended() == 2
+    assert worker.log == "".join(f"tokenpulse: {line}\n" for line in required)
+    check = ("config", "check", "--role", "worker")
+    told = tokenpulse(*check, settings=settings).stderr.splitlines()
+    assert [
+        line.removeprefix("tokenpulse: ") for line in told if "policies" not in line
+    ] == required
+    for number, right in enumerate(needed[: len(required)], start=1):
+        grant(kafka, "worker", right)
+        if required[number:]:
+            with pytest.raises(Unavailable) as refused:
+                asyncio.run(check_topics(settings))
+            assert str(refused.value).splitlines() == required[number:]
+    asyncio.run(check_topics(settings))
+    told = tokenpulse(*check, settings=settings).stderr.splitlines()
+    assert [line.removeprefix("warning: ") for line in told] == lines[len(required) :]
+
+
+@pytest.mark.parametrize("lost", ["group", "topic", "dlq_topic"])
+def test_a_worker_that_is_denied_an_operation_while_it_runs_ends_and_nothing_is_lost(
+    users: Users, state_of: Any, tmp_path: Path, lost: str
 ) -> None:
     users.allow()
     parts = [events(1_000, seed=seed) for seed in range(2)]
-    kafka, state = users.admin.kafka, state_of(users.admin)
-    gateway, right = users.settings("gateway").kafka, (Of.GROUP, kafka.group, To.READ)
-    with WorkerProcess(users.settings("worker"), tmp_path / "one.log") as worker:
+    kafka, state, settings = users.admin.kafka, state_of(users.admin), users.settings("worker")
+    gateway = users.settings("gateway").kafka
+    of, name, to = right = {
+        "group": (Of.GROUP, kafka.group, To.READ),
+        "topic": (Of.TOPIC, kafka.topic, To.READ),
+        "dlq_topic": (Of.TOPIC, kafka.dlq_topic, To.WRITE),
+    }[lost]
+    with WorkerProcess(settings, tmp_path / "one.log") as worker:
         state.wait_for(send(gateway, parts[0]))
+        grant(kafka, "worker", (of, name, To.DESCRIBE))
         revoke(kafka, "worker", *right)
-        assert worker.ended() != 0
-        assert "GroupAuthorizationFailed" in worker.log
-    ends = send(gateway, parts[1])
+        ends = send(gateway, [*parts[1], MARK])
+        assert worker.ended() == EXIT_CODE
+    told = denial(settings, "worker", to, name, "topic" if of is Of.TOPIC else "group")
+    assert sum(told in line for line in worker.log.splitlines()) == 1
+    if lost != "group":  # of that one, aiokafka shows where a commit of its own failed
+        assert "Traceback" not in worker.log
+    assert state.offset(0) < ends[0]  # the rejected record is not passed
     grant(kafka, "worker", right)
-    with WorkerProcess(users.settings("worker"), tmp_path / "two.log") as worker:
+    with WorkerProcess(settings, tmp_path / "two.log") as worker:
         state.wait_for(ends)
         assert worker.stop() == 0
     assert_counted(users.admin, *parts)
+    assert report(users.admin)["total"]["refused"] == {"not_json": 1}
+
+
+@pytest.mark.parametrize("to", [To.READ, To.WRITE])
+def test_a_worker_that_is_denied_its_archive_says_so_and_counts_on(
+    users: Users, state_of: Any, tmp_path: Path, to: To
+) -> None:
+    users.allow()
+    kafka, settings = users.admin.kafka, users.settings("worker")
+    gateway, right = users.settings("gateway").kafka, (Of.TOPIC, kafka.archive_topic, to)
+    parts = [events(1_000, seed=seed) for seed in range(2)]
+    with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+        state_of(users.admin).wait_for(send(gateway, parts[0]))
+        revoke(kafka, "worker", *right)
+        told = denial(settings, "worker", to, kafka.archive_topic)
+        wait_until(lambda: told in worker.log, "it says so")
+        ends = send(gateway, parts[1])
+        state_of(users.admin).wait_for(ends)
+        assert worker.stop() == 0
+    assert_counted(users.admin, *parts)
+
+
+def test_commands_that_are_denied_an_operation_say_so_in_one_line(users: Users) -> None:
+    kafka = users.admin.kafka
+    grant(
+        kafka,
+        "gateway",
+        *((Of.TOPIC, name, To.DESCRIBE) for name in (kafka.topic, kafka.dlq_topic)),
+    )
+    gateway = users.settings("gateway")
+    with pytest.raises(Unavailable, match="did not take a batch of 10 records") as refused:
+        send(gateway.kafka, events(10))
+    assert str(refused.value).endswith(denial(gateway, "gateway", To.WRITE, kafka.topic))
+    send(kafka, [MARK])
+    done = tokenpulse("rejected", settings=gateway)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"{denial(gateway, 'gateway', To.READ, kafka.dlq_topic)}\n")
+    done = tokenpulse("topics", "create", settings=gateway)  # it does not see the third one
+    assert done.returncode == 2
+    assert f"--operation Create --topic {kafka.archive_topic}`" in done.stderr
 
 
 @pytest.mark.parametrize(

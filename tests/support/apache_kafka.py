@@ -1,6 +1,7 @@
 """Apache Kafka for the tests: KRaft nodes on free loopback ports, from what provision.sh fetched.
 
-The first node is the controller, too: it has to stay when a test kills another. All of a cluster
+Of one or two nodes the first is the controller, too: it has to stay when a test kills another. Of
+three and more the first three are, so that any one of them may be away. All of a cluster
 lives in one directory, also its logs; nothing of it runs after `stop`, nor after we are killed.
 """
 
@@ -29,6 +30,7 @@ from tests.support.programs import demand_stack_mark
 from tests.support.servers import Broker, wait_until
 from tokenpulse.local.embedded import free_port
 
+CONTROLLERS = 3  # the fewest that lose one of them and go on
 CACHE_VARIABLE = "TOKENPULSE_TEST_CACHE"  # as in provision.sh
 HERE = TESTS / "kafka"
 START_S = 300  # on a loaded machine; 3 s on an idle one
@@ -251,6 +253,15 @@ class ApacheKafka:
         node.process.wait()
         node.process = None
 
+    def restart(self, number: int) -> None:
+        """Stop one node in order, and start it again."""
+        node = self.nodes[number - 1]
+        assert node.process is not None
+        node.process.terminate()
+        node.process.wait()
+        node.process = None
+        self.start()
+
     def _java(self, main: str, *arguments: object) -> list[str]:
         # The compiler for short lives, and a heap that leaves room for the workers.
         options = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *self._java_options)
@@ -281,13 +292,17 @@ class ApacheKafka:
     def _configuration(self, node: Node) -> dict[str, str]:
         protocol = "SASL_SSL" if self._users else "PLAINTEXT"
         replicas = str(min(3, len(self.nodes)))
+        controllers = self.nodes[: CONTROLLERS if len(self.nodes) >= CONTROLLERS else 1]
+        is_controller = node in controllers
         return {
-            "process.roles": "broker,controller" if node.number == 1 else "broker",
+            "process.roles": "broker,controller" if is_controller else "broker",
             "node.id": str(node.number),
-            "controller.quorum.voters": f"1@127.0.0.1:{self.nodes[0].controller_port}",
+            "controller.quorum.voters": ",".join(
+                f"{one.number}@127.0.0.1:{one.controller_port}" for one in controllers
+            ),
             "controller.listener.names": "CONTROLLER",
             "listeners": f"CLIENTS://127.0.0.1:{node.port}"
-            + (f",CONTROLLER://127.0.0.1:{node.controller_port}" if node.number == 1 else ""),
+            + (f",CONTROLLER://127.0.0.1:{node.controller_port}" if is_controller else ""),
             "advertised.listeners": f"CLIENTS://127.0.0.1:{node.port}",
             "inter.broker.listener.name": "CLIENTS",
             "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,CLIENTS:{protocol}",

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
@@ -33,7 +33,9 @@ class To(IntEnum):
 
     READ = 3
     WRITE = 4
+    CREATE = 5
     DESCRIBE = 8
+    DESCRIBE_CONFIGS = 10
 
 
 def rights_of_worker(kafka: Kafka) -> list[tuple[Of, str, To]]:
@@ -44,9 +46,12 @@ def rights_of_worker(kafka: Kafka) -> list[tuple[Of, str, To]]:
         (Of.TOPIC, kafka.dlq_topic, To.WRITE),
         (Of.TOPIC, kafka.archive_topic, To.READ),
         (Of.TOPIC, kafka.archive_topic, To.WRITE),
+        (Of.TOPIC, kafka.topic, To.DESCRIBE_CONFIGS),
+        (Of.TOPIC, kafka.archive_topic, To.DESCRIBE_CONFIGS),
     ]
 
 
+GROUPS_TOPIC = "__consumer_offsets"
 LITERAL, ALLOW = 3, 3  # pattern and permission types
 
 
@@ -76,6 +81,22 @@ def delete_records(kafka: Kafka, before: Mapping[int, int]) -> None:
     _ask(kafka, do)
 
 
+def log_starts(kafka: Kafka, partitions: int) -> dict[int, int]:
+    """The first offset that each partition's log still has."""
+
+    async def run() -> dict[int, int]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, **client_kwargs(kafka))
+        await consumer.start()
+        try:
+            tps = [TopicPartition(kafka.topic, number) for number in range(partitions)]
+            starts = await consumer.beginning_offsets(tps)
+            return {tp.partition: start for tp, start in starts.items()}
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(run())
+
+
 def configure_topic(kafka: Kafka, configs: Mapping[str, str]) -> None:
     """Replace the settings of the topic."""
 
@@ -101,6 +122,20 @@ def delete_topic(kafka: Kafka) -> None:
 
     _ask(kafka, do)
     wait_until(lambda: not _ask(kafka, there), f"{kafka.topic} is gone")
+
+
+def in_sync(kafka: Kafka) -> bool:
+    """Whether all replicas of the topic and of the groups' offsets have all records."""
+
+    async def look(admin: AIOKafkaAdminClient) -> bool:
+        topics = await admin.describe_topics([kafka.topic, GROUPS_TOPIC])
+        return all(
+            set(partition["isr"]) == set(partition["replicas"])
+            for topic in topics
+            for partition in topic["partitions"]
+        )
+
+    return _ask(kafka, look)
 
 
 def coordinator(kafka: Kafka) -> int | None:

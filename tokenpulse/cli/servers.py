@@ -7,7 +7,12 @@ import click
 from streams.config.settings import load_settings
 from streams.config.yaml_file import to_yaml
 from streams.errors import ConfigError
-from streams.kafka.topics import create_topics, read_timestamp_warning
+from streams.kafka.topic_settings import (
+    partitions_warning,
+    read_topic_settings,
+    topic_warnings,
+)
+from streams.kafka.topics import create_topics
 from tokenpulse.config_check import ROLES, describe_redis, problems
 
 
@@ -42,8 +47,8 @@ def config_check(ctx: click.Context, role: str) -> None:
     """Show the effective settings without secrets, and check them, Kafka and Redis.
 
     Comments below the settings say of which kind Redis is, and what it cannot do. All problems are
-    shown at once, and then the exit status is 2. Warns if the event topic takes timestamps of
-    senders without a limit.
+    shown at once, and then the exit status is 2. Warns of settings of existing topics by which
+    records or archived states would be lost.
     """
     settings = load_settings(ctx.obj)
     click.echo(to_yaml(settings.model_dump(mode="json")).rstrip())
@@ -57,6 +62,9 @@ def config_check(ctx: click.Context, role: str) -> None:
     if role == "exporter":
         click.echo("settings and Redis are fine")
         return
-    if warning := asyncio.run(read_timestamp_warning(settings.kafka)):
+    found = asyncio.run(read_topic_settings(settings.kafka))
+    for warning in filter(
+        None, [partitions_warning(settings.kafka, found), *topic_warnings(settings, found)]
+    ):
         click.echo(f"warning: {warning}", err=True)
     click.echo("settings, Kafka and Redis are fine")

@@ -27,6 +27,7 @@ from tests.support.record_batch_samples import (
     MB,
     TP,
     Partition,
+    at,
     complaint,
     marker,
     numbered,
@@ -140,6 +141,36 @@ def test_a_batch_that_compaction_emptied_still_moves_the_position() -> None:
     batch = packed(0, numbered(0, 5))
     [found] = read(sealed(batch, b"", count=0))
     assert (found.next_offset, found.values, found.unreadable) == (5, [], None)
+
+
+@given(st.sets(st.integers(0, 59)), st.integers(0, 59), st.integers(0, 60))
+def test_each_offset_that_compaction_removed_is_named_and_no_other(
+    kept: set[int], position: int, since: int
+) -> None:
+    # Three batches of 20 offsets; one of which nothing is left is gone, and the others end with
+    # their last record that is left.
+    kept = kept | {59}
+    data = b""
+    for base in range(0, 60, 20):
+        builder = DefaultRecordBatchBuilder(2, 0, False, -1, 0, 0, 1 << 30)
+        for offset in sorted(kept & set(range(base, base + 20))):
+            builder.append(offset - base, 1, b"key", b"%060d" % offset, [])
+        if kept & set(range(base, base + 20)):
+            data += at(base, bytes(builder.build()))
+    found = read(data, position)
+    gone = set(range(position, 60)) - kept
+    named = [set(range(*stretch)) for batch in found for stretch in batch.removed]
+    assert set().union(*named) == gone
+    assert sum(batch.removed_records for batch in found) == len(gone)
+    rest = sum(batch.since(since).removed_records for batch in found)
+    assert rest == len({offset for offset in gone if offset >= since})
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_aborted_transactions_and_markers_are_not_removed(committed: bool) -> None:
+    data = packed(0, [b"a", b"b"], "zstd", 7, True) + marker(2, 7, ABORT) + packed(5, [b"c"])
+    [found] = read(data, aborted=((7, 0),), committed=committed)
+    assert found.removed == [(3, 5)]
 
 
 def test_after_a_seek_the_response_is_worth_nothing() -> None:
