@@ -26,14 +26,16 @@ ENDINGS: Final = {
 }
 CANCELLED_REASONS = frozenset({"abort", "aborted", "cancelled", "canceled"})
 
-# Errors of the connection: the provider has sent no status.
+# Errors of the connection: whether the answer had begun is not said.
 _NO_CONNECTION = frozenset(
     {
         *("APIConnectionError", "ConnectError", "ConnectionError", "ConnectionResetError"),
-        *("RemoteProtocolError", "IncompleteRead", "ReadError", "ClientPayloadError"),
-        *("ServerDisconnectedError", "ModelStreamErrorException", "ChunkedEncodingError"),
+        *("RemoteProtocolError", "ReadError", "ServerDisconnectedError"),
+        "ModelStreamErrorException",
     }
 )
+# HTTP clients raise these for a body that ends too early, so its headers had come.
+_BROKEN_BODY = frozenset({"IncompleteRead", "ClientPayloadError", "ChunkedEncodingError"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,11 @@ def end_of_error(span: Span, status_code: int | None, kind: str | None, saw_toke
     if status_code is not None and status_code >= 400:
         return _end_of_status(status_code, kind)
     # Some SDKs write the path of the class, such as openai.APIConnectionError.
-    if kind.rpartition(".")[2] in _NO_CONNECTION:
-        return End("stream_error" if saw_token or status_code else "server_error")
+    name = kind.rpartition(".")[2]
+    if name in _BROKEN_BODY or (name in _NO_CONNECTION and (saw_token or status_code)):
+        return End("stream_error")
+    if name in _NO_CONNECTION:
+        return End("server_error")
     outcome, error_class = end_of_error_text(kind) or (None, None)
     # HTTP 200 came before the error: the answer broke off while it was streamed.
     if status_code is not None and outcome in (None, "server_error"):

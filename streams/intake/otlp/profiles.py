@@ -163,6 +163,17 @@ _STRANDS = replace(
     takes_any_scope=False,
 )
 
+_GOOGLE_ADK = replace(
+    _SEMCONV,
+    name="google-adk",
+    title="Agent Development Kit of Google",
+    scopes=("gcp.vertex.agent*",),
+    ttft=(),
+    # Its spans of streams look like those of other answers.
+    stream=None,
+    takes_any_scope=False,
+)
+
 # New instrumentations appear faster than a list of their scopes could: a span that has all that the
 # conventions require of a call of a model is one. Agents and frameworks around it have less, or its
 # span within their own.
@@ -358,6 +369,7 @@ PROFILES: tuple[SpanProfile, ...] = (
         takes_any_scope=True,
     ),
     _STRANDS,
+    _GOOGLE_ADK,
     _SEMCONV,
 )
 

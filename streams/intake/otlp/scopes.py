@@ -29,7 +29,6 @@ SEMCONV_SCOPES = (
     "opentelemetry.instrumentation.botocore*",
     "@opentelemetry/instrumentation-openai*",
     "io.opentelemetry.openai*",
-    "gcp.vertex.agent*",
     "agent_framework*",
     "*Microsoft.Extensions.AI*",
     "pydantic-ai",

@@ -14,8 +14,11 @@ from streams.intake.otlp.spans import Attribute
 _INTEGER = re.compile(r"[0-9]{1,15}")
 _MOST = 10**15
 _STATUS = re.compile(r"[1-9][0-9]{2}")
-# The OpenAI SDK begins the message so; the rest may quote the request.
-_MESSAGE_STATUS = re.compile(r"Error code: ([1-9][0-9]{2})\b")
+# SDKs begin a message so; the rest may quote the request.
+_MESSAGE_STATUS = re.compile(
+    r"Error code: ([1-9][0-9]{2})\b"  # the SDK of OpenAI
+    r"|([1-9][0-9]{2}) \w+\. \{"  # that of Google: 503 UNAVAILABLE. {'error': ...
+)
 _FLAGS = {"true": True, "false": False}
 
 
@@ -89,9 +92,9 @@ def status(value: Attribute) -> int | None:
 
 
 def status_of_message(value: Attribute) -> int | None:
-    """Return the HTTP status in the message of an exception of the OpenAI SDK."""
+    """Return the HTTP status in the message of an exception of the SDKs of OpenAI and Google."""
     match = _MESSAGE_STATUS.match(value) if isinstance(value, str) else None
-    return int(match[1]) if match else None
+    return int(match[1] or match[2]) if match else None
 
 
 def finish_reason(value: Attribute) -> str | None:

@@ -366,7 +366,7 @@ def test_an_answer_from_litellms_cache_did_not_come_from_the_model() -> None:
 
 
 def test_every_profile_has_a_case_here_or_a_recorded_payload() -> None:
-    recorded = {"litellm-v2", "litellm-legacy", "openinference"}
+    recorded = {"litellm-v2", "litellm-legacy", "openinference", "google-adk"}
     assert {case.profile for case in CASES.values()} | recorded == {
         profile.name for profile in PROFILES
     }

@@ -1,6 +1,7 @@
 """Payloads of real producers: one event for each call, equal to what the stub provider served."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ ANTHROPIC = {
     "cache_write_tokens": 300,
 }
 ESTIMATED = {"model": "gpt-4o", "outcome": "success", "input_tokens": 8, "output_tokens": 9}
+GEMINI = OPENAI | {"model": "gemini-good", "reasoning_tokens": 64}
 NO_USAGE = {"model": "gpt-4o", "outcome": "success"}
 FAILURES: dict[str, dict[str, object]] = {
     "429": {"model": "err429", "outcome": "rate_limited", "error_class": "rate"},
@@ -60,7 +62,8 @@ def events(folder: str, ending: str = "pb") -> list[Event]:
 
 
 @pytest.mark.parametrize(
-    "folder", ["litellm-otel-v2", "litellm-otel-legacy", "openllmetry", "openinference"]
+    "folder",
+    ["litellm-otel-v2", "litellm-otel-legacy", "openllmetry", "openinference", "google-adk"],
 )
 def test_protobuf_and_json_of_a_request_give_the_same(folder: str) -> None:
     assert batches(folder, "pb") == batches(folder, "json")
@@ -143,6 +146,32 @@ def test_openinference() -> None:
     ]
 
 
+def test_google_adk_counts_a_call_once_whatever_agents_and_workflows_are_around_it() -> None:
+    read = events("google-adk")
+    gemini = GEMINI | {"outcome": "success"}
+    assert [facts(event) for event in read[:8]] == [
+        gemini,
+        gemini,  # a stream
+        gemini | {"model": "gemini-long"},
+        {"model": "gemini-err429", "outcome": "rate_limited", "error_class": "rate"},
+        {"model": "gemini-err500", "outcome": "server_error"},
+        {"model": "gemini-err400", "outcome": "client_error", "error_class": "invalid"},
+        {"model": "gemini-err503", "outcome": "overloaded"},
+        {"model": "gemini-cut", "outcome": "stream_error", "input_tokens": 2048},
+    ]
+    assert [event.get("ending") for event in read[:3]] == ["complete", "complete", "length"]
+    # By LiteLlm: it adds the reasoning to an output that has it.
+    both = GEMINI | {"model": "openai/good", "outcome": "success", "output_tokens": 120 + 64}
+    failures = [FAILURES[name] for name in ("429", "500", "400", "cut")]
+    assert [facts(event) for event in read[8:]] == [
+        both,
+        both,
+        *(failure | {"model": f"openai/{failure['model']}"} for failure in failures),
+    ]
+    skipped = sum((batch.skipped for batch in batches("google-adk", "pb")), Counter())
+    assert skipped == {("no_request", "gcp.vertex.agent"): 2 * len(read)}
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -191,10 +220,11 @@ def every_payload() -> list[Path]:
 
 
 def test_every_event_is_accepted_by_the_worker_as_it_is() -> None:
-    records = [
-        json.dumps(event).encode() for path in every_payload() for event in read_file(path).events
-    ]
-    assert len(records) == 2 * (9 + 11 + 9 + 8)
+    recorded = [event for path in every_payload() for event in read_file(path).events]
+    # Producers were recorded on different days.
+    recorded.sort(key=lambda event: float(event["ended_at"]))
+    records = [json.dumps(event).encode() for event in recorded]
+    assert len(records) == 2 * (9 + 11 + 9 + 8 + 14)
     now_ms = 1_900_000_000_000
     decoded = judge(records, [now_ms] * len(records))
     assert not decoded.rejections

@@ -90,6 +90,8 @@ def test_a_request_without_identity_or_time_is_rejected_alone(
             "policy",
         ),
         ({"error.type": "APIConnectionError"}, "server_error", None),
+        ({"error.type": "aiohttp.client_exceptions.ClientPayloadError"}, "stream_error", None),
+        ({"error.type": "ServerDisconnectedError"}, "server_error", None),
         (
             {"error.type": "APIConnectionError", "gen_ai.response.time_to_first_chunk": 0.2},
             "stream_error",
@@ -116,6 +118,9 @@ def test_outcomes(attributes: dict[str, object], outcome: str, error_class: str 
     [
         ("Error code: 429 - quota", "rate_limited"),
         ("Error code: 4290", "server_error"),
+        ("503 UNAVAILABLE. {'error': {'code': 503}}", "overloaded"),
+        ("503 None. {}", "overloaded"),
+        ("503 tokens were used", "server_error"),
         ("no Error code: 429", "server_error"),
     ],
 )
