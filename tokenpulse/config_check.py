@@ -62,7 +62,10 @@ _FILES: tuple[Check, ...] = (
     _check_status_page,
     lambda settings: load_web_config(settings.exporter.web_config_file),
 )
-_KEY: tuple[Check, ...] = (lambda settings: settings.worker.customer_secret(),)
+_KEY: tuple[Check, ...] = (
+    lambda settings: settings.worker.customer_secret(),
+    lambda settings: settings.worker.previous_customer_secret(),
+)
 # A client asks, such as `tokenpulse report`: it needs no key for customer ids, and no file.
 ROLES: dict[str, tuple[Check, ...]] = {
     # Without the policies a worker counts, but their names may be counted under `__other__`.

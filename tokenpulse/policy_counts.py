@@ -52,7 +52,7 @@ class PolicyCounts:
                 answer.range.step_s,
                 answer.series,
                 answer.customers,
-                tokens_with(settings),
+                tokens_with(settings, answer.tokens),
                 settings.latency.apart_tiers,
             )
         except ConfigError as error:

@@ -49,7 +49,7 @@ from exporters.daily.day.verdict import headline
 from exporters.daily.editions.build import BoardDays, EditionBuilder
 from exporters.daily.editions.periods import Period, default_period, period_at, read_period
 from exporters.formatting import minute
-from exporters.reference.customers import Customer
+from exporters.reference.customers import Customer, follow_tokens
 from exporters.reference.prices import cache_target, load_price_book
 from exporters.windows.incremental import CUSTOMER
 from slo.policy.policy import Policy
@@ -121,6 +121,7 @@ class DailyBoardBuilder:
         async with self._lock:
             try:
                 snapshot = await self._source.snapshot()
+                follow_tokens(self._customers, snapshot.tokens)
                 problem: str | None = _NO_CLOCK
                 if clock is not None:
                     reading = await clock.read()

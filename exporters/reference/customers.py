@@ -13,7 +13,7 @@ Ids are hashed with the workers' key as soon as they are read. Any mistake is a 
 customer that silently loses its name would be missed where it matters.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date as Date
@@ -27,7 +27,8 @@ from streams.config.settings import Settings
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 from streams.events.decoder import UNKNOWN
-from streams.state.registry import OTHER, customer_hasher
+from streams.state.limits import customer_tokens
+from streams.state.registry import OTHER
 
 KEYS = ("id", "name", "segment", "contract", "monthly_commitment_usd", "renewal")
 _REQUIRED = ("id", "name", "segment")
@@ -64,25 +65,64 @@ class Customers:
         return Money(Decimal(str(customer.monthly_commitment_usd)), "USD")
 
 
-def tokens_with(settings: Settings) -> Callable[[str], str]:
-    """Return the function from a customer's id to its token.
+class CustomerDirectory(Mapping[str, Customer]):
+    """Customers by the token that the state has for them.
+
+    `follow_tokens` makes the tokens known that are not the hash of the id by the present key.
+    """
+
+    def __init__(self, by_hash: Mapping[str, Customer]) -> None:
+        self._by_hash, self._by_token = by_hash, by_hash
+        self._tokens: Mapping[str, str] = {}
+
+    def __getitem__(self, token: str) -> Customer:
+        return self._by_token[token]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_token)
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def follow(self, tokens: Mapping[str, str]) -> None:
+        """Look customers up by these tokens from now on; `tokens`: by the hash of the id."""
+        if tokens is self._tokens:
+            return
+        # Replaced as a whole: other threads look customers up meanwhile.
+        self._by_token = {
+            tokens.get(hashed, hashed): customer for hashed, customer in self._by_hash.items()
+        }
+        self._tokens = tokens
+
+
+def follow_tokens(customers: Mapping[str, Customer], tokens: Mapping[str, str]) -> None:
+    """Look customers of a directory up by the tokens that a state has for them."""
+    if isinstance(customers, CustomerDirectory):
+        customers.follow(tokens)
+
+
+def tokens_with(
+    settings: Settings, tokens: Mapping[str, str] | None = None
+) -> Callable[[str], str]:
+    """Return the function from a customer's id to its token; `tokens`: as the state has them.
 
     The function raises ConfigError if there is no key: policies that name no customer need none.
     """
 
     def token_of(customer_id: str) -> str:
-        return customer_hasher(settings.worker.customer_secret())(customer_id)
+        return customer_tokens(settings.worker, tokens or {})(customer_id)
 
     return token_of
 
 
-def load_directory(settings: Settings) -> dict[str, Customer]:
-    """Return customers by hashed id; empty if no directory is configured. Raises ConfigError."""
+def load_directory(settings: Settings) -> CustomerDirectory:
+    """Return the customers; none if no directory is configured. Raises ConfigError."""
     path = settings.exporter.customer_directory
     if path is None:
-        return {}
+        return CustomerDirectory({})
     text = read_text(path, f"exporter.customer_directory: {path}", fix="give a YAML file")
-    return read_directory(text, str(path), customer_hasher(settings.worker.customer_secret()))
+    hashed = customer_tokens(settings.worker, {})
+    return CustomerDirectory(read_directory(text, str(path), hashed))
 
 
 def read_directory(text: str, origin: str, hashed: Callable[[str], str]) -> dict[str, Customer]:

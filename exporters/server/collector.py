@@ -24,7 +24,7 @@ from exporters.drill.current import CurrentWindow
 from exporters.metrics import pipeline as pipeline_samples
 from exporters.metrics.exposition import Page
 from exporters.metrics.objectives import engine_for
-from exporters.reference.customers import Customer, Customers
+from exporters.reference.customers import Customer, Customers, follow_tokens
 from exporters.reference.prices import load_price_book
 from exporters.server.incident_store import BoardIncidentStore
 from exporters.server.page_builder import PageBuilder
@@ -111,6 +111,7 @@ class Collector:
         """
         # One snapshot for windows, minutes and objectives, so that all numbers are of one moment.
         snapshot = await self._reader.snapshot()
+        follow_tokens(self._customers, snapshot.tokens)
         reading = None if clock is None else await clock.read()
         shift_s = 0.0
         if reading is not None:

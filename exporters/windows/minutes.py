@@ -11,7 +11,8 @@ from exporters.windows.incremental import FLEET, Grouping, PartKey, Sums, UpToNo
 from exporters.windows.measured import Measured, measure
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import Aggregate, SliceId
-from streams.store.reader import PartitionView, StateSnapshot, Version, unread
+from streams.store.reader import PartitionView, StateSnapshot, Version
+from streams.store.slice_cache import unread
 
 MINUTES = 60
 _MINUTE_S = 60

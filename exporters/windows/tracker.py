@@ -23,7 +23,8 @@ from exporters.windows.incremental import (
 from exporters.windows.plan import CALENDAR
 from streams.state.slices import Aggregate, SliceId
 from streams.state.windows import ROLLING_S, calendar, cover, extent, rolling
-from streams.store.reader import PartitionView, StateSnapshot, Version, unread
+from streams.store.reader import PartitionView, StateSnapshot, Version
+from streams.store.slice_cache import unread
 
 Span = tuple[int, int]  # [from_s, to_s) in event time
 

@@ -11,6 +11,7 @@ coarse slices changed since the counts were written.
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 import redis.asyncio as aioredis
 
@@ -33,7 +34,8 @@ from streams.state.coverage import Coverage
 from streams.state.slices import LEVELS, Aggregate, SliceId
 from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
-from streams.store.reader import PartitionView, StateSnapshot, Version, unread
+from streams.store.reader import PartitionView, StateSnapshot, Version
+from streams.store.slice_cache import unread
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +58,11 @@ class Engine:
         client: "aioredis.Redis",
         group: str,
         topic: str,
-        token_of: Callable[[str], str],
+        hash_of: Callable[[str], str],
         apart_tiers: Collection[str],
     ) -> None:
-        """`token_of`: customer id -> its token in the state. `apart_tiers`: of the settings."""
-        self._token_of, self._apart_tiers = token_of, apart_tiers
+        """`hash_of`: customer id -> hash, for `token_of`. `apart_tiers`: of the settings."""
+        self._hash_of, self._apart_tiers = hash_of, apart_tiers
         self._objectives = [
             (policy, objective)
             for policy in policies
@@ -103,7 +105,7 @@ class Engine:
         if not is_due and self._is_store_due(now_s):
             is_due = await can_be_read_now(self._store, self._kept)
         if is_due:
-            await self._load(today, now_s)
+            await self._load(snapshot, today, now_s)
         self._refreshed_s = now_s
         for kept in self._kept:
             kept.minute_counts.move(today + 2 - kept.minute_counts.days)
@@ -184,11 +186,12 @@ class Engine:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def _load(self, today: int, now_s: float) -> None:
+    async def _load(self, snapshot: StateSnapshot, today: int, now_s: float) -> None:
         self._counts, self._done, self._kept, self._changed = {}, {}, [], set()
         self._recount = Recount()
+        token_of = partial(snapshot.token_of, self._hash_of)
         for policy, objective in self._objectives:
-            selection = RequestSelection(policy, objective, self._token_of, self._apart_tiers)
+            selection = RequestSelection(policy, objective, token_of, self._apart_tiers)
             kept = await load_objective(self._store, policy, objective, selection, today, now_s)
             self._kept.append(kept)
         # Slices that all objectives have counted are not read again.

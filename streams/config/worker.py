@@ -138,6 +138,14 @@ class Worker(Section):
         description="Secret key of the HMAC that replaces customer ids in the state.",
     )
     customer_key_file: Path | None = Field(None, description="File that contains the secret key.")
+    customer_key_previous: SecretStr | None = Field(
+        None,
+        description="While the key is changed: the key before it (docs/security.md, Changing the "
+        "key). Customers keep their history.",
+    )
+    customer_key_previous_file: Path | None = Field(
+        None, description="File that contains the key before."
+    )
     ttft_targets_s: Targets = Field(
         (0.3,), description="TTFT limits. For each, the requests within it are counted exactly."
     )
@@ -164,22 +172,42 @@ class Worker(Section):
     @model_validator(mode="after")
     def _one_key(self) -> Self:
         # The two may differ, and the wrong one would give every customer another hash.
-        if self.customer_key is not None and self.customer_key_file is not None:
-            raise ValueError("give customer_key or customer_key_file, not both")
+        for name in ("customer_key", "customer_key_previous"):
+            if getattr(self, name) is not None and getattr(self, f"{name}_file") is not None:
+                raise ValueError(f"give {name} or {name}_file, not both")
         return self
 
     def customer_secret(self) -> bytes:
         """Return the HMAC key. Raises ConfigError if none is set: a default would be no secret."""
-        if self.customer_key_file is not None:
-            secret = read_secret(self.customer_key_file, "worker.customer_key_file")
-        else:
-            key = self.customer_key
-            secret = b"" if key is None else key.get_secret_value().encode()
-        # A short key can be guessed, and the hashes then betray the ids.
-        if len(secret) < 16:
+        return _customer_key("customer_key", self.customer_key, self.customer_key_file)
+
+    def previous_customer_secret(self) -> bytes | None:
+        """Return the HMAC key before the present one; None unless the key is being changed.
+
+        Raises ConfigError if it cannot be used.
+        """
+        key, file = self.customer_key_previous, self.customer_key_previous_file
+        if key is None and file is None:
+            return None
+        secret = _customer_key("customer_key_previous", key, file)
+        if secret == self.customer_secret():
             raise ConfigError(
-                "worker.customer_key: customer ids are stored only as a keyed hash; set "
-                f"{ENV_PREFIX}WORKER__CUSTOMER_KEY or worker.customer_key_file to a secret of at "
-                "least 16 bytes (for example from `openssl rand -hex 32`)"
+                "worker.customer_key_previous: is the same as worker.customer_key; set the new key "
+                "as worker.customer_key, or remove this one"
             )
         return secret
+
+
+def _customer_key(name: str, key: SecretStr | None, file: Path | None) -> bytes:
+    if file is not None:
+        secret = read_secret(file, f"worker.{name}_file")
+    else:
+        secret = b"" if key is None else key.get_secret_value().encode()
+    # A short key can be guessed, and the hashes then betray the ids.
+    if len(secret) < 16:
+        raise ConfigError(
+            f"worker.{name}: customer ids are stored only as a keyed hash; set "
+            f"{ENV_PREFIX}WORKER__{name.upper()} or worker.{name}_file to a secret of at "
+            "least 16 bytes (for example from `openssl rand -hex 32`)"
+        )
+    return secret

@@ -6,7 +6,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -132,6 +132,7 @@ class ReportData:
     apart_tiers: frozenset[str]
     later: LaterRequests | None = None
     damage: Sequence[str] = ()  # one line for each stored field that could not be read
+    tokens: Mapping[str, str] = field(default_factory=dict)  # as of the snapshot
 
     def groups(self, aggregate: Aggregate) -> dict[GroupKey, Aggregate]:
         """Split an aggregate by the dimensions of the question."""
@@ -303,7 +304,8 @@ async def query(client: "aioredis.Redis", group: str, topic: str, question: Ques
     )
     await snapshot.load([cache], SLICES_PER_ROUND)
     partitions = [(view, cache.aggregates(view)) for view in snapshot.views]
-    return combine(question, range_, partitions, snapshot.series, snapshot.customers)
+    data = combine(question, range_, partitions, snapshot.series, snapshot.customers)
+    return replace(data, tokens=snapshot.tokens)
 
 
 async def make_report(

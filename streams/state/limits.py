@@ -3,9 +3,11 @@
 Pure. Workers, backtests and test oracles all take them from here, so that they count alike.
 """
 
+from collections.abc import Mapping
+
 from streams.config.settings import Worker
 from streams.events.decoder import EventLimits
-from streams.state.registry import NameLimits, ReservedNames
+from streams.state.registry import CustomerTokens, NameLimits, ReservedNames, customer_hasher
 from streams.state.slices import HORIZON_S, Thresholds
 
 NO_NAMES = ReservedNames()
@@ -23,6 +25,19 @@ def name_limits(worker: Worker, reserved: ReservedNames = NO_NAMES) -> NameLimit
         limits.customers,
         limits.customer_models,
         reserved,
+    )
+
+
+def customer_tokens(worker: Worker, kept: Mapping[str, str]) -> CustomerTokens:
+    """Return the tokens of customers; `kept`: of an earlier key, as the store has them.
+
+    Raises ConfigError if a key is missing or cannot be used.
+    """
+    previous = worker.previous_customer_secret()
+    return CustomerTokens(
+        customer_hasher(worker.customer_secret()),
+        None if previous is None else customer_hasher(previous),
+        kept,
     )
 
 

@@ -107,10 +107,8 @@ class PartitionState:
 
     def _restore(self, fields: Mapping[str, bytes]) -> None:
         meta = decode_meta(fields["meta"])
-        self.index = decode_index(fields["index"])
-        self.watermark = meta.watermark()
-        self._merged_until_s = list(meta.merged_until_s)
-        self._unplaced = dict(meta.unplaced)
+        self.index, self.watermark = decode_index(fields["index"]), meta.watermark()
+        self._merged_until_s, self._unplaced = list(meta.merged_until_s), dict(meta.unplaced)
         self.registry.restore(meta.overflowed, meta.reserved_since_ms, self.watermark.time_ms)
         self.sequence, self.archived_at_ms = meta.sequence, meta.archived_at_ms
         self.begun_at, self.rebuilt = meta.begun_at, meta.rebuilt
@@ -351,11 +349,13 @@ class PartitionState:
             ),
         )
         self._changed = False
-        return Snapshot(self.sequence, self.stored_offset, self.next_offset, fields, deletes)
+        offsets, tokens = (self.stored_offset, self.next_offset), self.registry.tokens.unstored
+        return Snapshot(self.sequence, *offsets, fields, deletes, dict(tokens))
 
     def confirm(self, snapshot: Snapshot) -> None:
         """The store holds `snapshot`, the last one taken, now."""
         self.stored_offset, self._names_stored = snapshot.to_offset, self._names_sent
+        self.registry.tokens.confirm(snapshot.tokens)
         self._sent = None
 
     def repair(self, restored: Mapping[SliceId, bytes], lost: Sequence[SliceId] = ()) -> None:

@@ -83,6 +83,49 @@ def customer_hasher(secret: bytes) -> Callable[[str], str]:
     return hashed
 
 
+class CustomerTokens:
+    """The tokens of customers in the state, which stay the same if the key of their ids is changed.
+
+    A token is the hash of an id by the key under which the customer was first counted. While the
+    key before is known too, the hash by the new key is stored with the token of each customer that
+    is counted. Later the new key alone leads to the token:
+
+        only key 1        h1(id)                        is the token
+        keys 2 and 1      h1(id), and h2(id) -> h1(id)  is stored
+        only key 2        h2(id) -> h1(id)              the same token
+    """
+
+    def __init__(
+        self,
+        hashed: Callable[[str], str],
+        before: Callable[[str], str] | None = None,
+        kept: Mapping[str, str] | None = None,
+    ) -> None:
+        """`hashed`, `before`: by the present key and the one before. `kept`: hash -> token."""
+        self._hashed, self._before = hashed, before
+        self._kept = dict(kept or {})
+        self.unstored: dict[str, str] = {}  # hash by the present key -> token
+
+    def __call__(self, customer_id: str) -> str:
+        """Return the token of a customer."""
+        hashed = self._hashed(customer_id) if self._before is None else self._before(customer_id)
+        return self._kept.get(hashed, hashed)
+
+    def keep(self, customer_id: str) -> None:
+        """Note that a customer has a row, and so needs its token when the key before is gone."""
+        if self._before is None:
+            return
+        hashed, token = self._hashed(customer_id), self(customer_id)
+        if self._kept.get(hashed, hashed) != token:
+            self.unstored[hashed] = token
+
+    def confirm(self, stored: Mapping[str, str]) -> None:
+        """Note that the store has some of `unstored`."""
+        self._kept |= stored
+        for hashed in stored:
+            self.unstored.pop(hashed, None)
+
+
 class Registry:
     """The names of one partition. Lists rise only; an entry's place is its number."""
 
@@ -93,8 +136,9 @@ class Registry:
         series: Sequence[SeriesKey] = (),
         customers: Sequence[CustomerKey] = (),
     ) -> None:
+        """`hashed`: returns the token of a customer's id; CustomerTokens, or a key that stays."""
         self._limits = limits
-        self._hashed = hashed
+        self.tokens = hashed if isinstance(hashed, CustomerTokens) else CustomerTokens(hashed)
         self.series: list[SeriesKey] = []
         self.customers: list[CustomerKey] = []
         self.overflowed: Counter[str] = Counter()  # events, by dimension
@@ -105,7 +149,9 @@ class Registry:
         self._customers: set[str] = set()
         kept = limits.reserved
         self._reserved = (*kept[: len(SERIES_DIMENSIONS)], kept.service_tier)
-        self._reserved_customers = frozenset(map(hashed, kept.customer))
+        self._reserved_customers = frozenset(map(self.tokens, kept.customer))
+        for customer_id in kept.customer:  # they have rows before they come
+            self.tokens.keep(customer_id)
         # Their rows stay free until they come.
         self._awaited = tuple(map(set, self._reserved))
         self._awaited_customers = set(self._reserved_customers)
@@ -186,7 +232,7 @@ class Registry:
         if found is None:
             if len(self._hash_of) >= 2 * self._limits.customers:
                 self._hash_of.clear()  # a flood of ids must not fill the memory
-            found = self._hash_of[customer_id] = self._hashed(customer_id)
+            found = self._hash_of[customer_id] = self.tokens(customer_id)
         return found
 
     def _new_series(self, key: SeriesKey, events: int) -> int:
@@ -249,6 +295,8 @@ class Registry:
             self.overflowed["customer"] += events
             self._note_folded("customer", customer)
             customer = OTHER
+        else:
+            self.tokens.keep(customer_id)
         key = (customer, model if model in self._seen[0] else OTHER)
         full = len(self.customers) >= self._limits.customer_models
         is_kept = is_reserved and model in self._reserved[0]

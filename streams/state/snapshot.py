@@ -111,6 +111,8 @@ class Snapshot:
     to_offset: int
     fields: Mapping[str, bytes]
     deletes: Sequence[str]
+    # CustomerTokens.unstored: hash -> token. Of the whole topic; written before the checkpoint.
+    tokens: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Pure. redis.py keeps the promises with Redis; the tests hold a store in memory t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
@@ -49,6 +49,8 @@ class Claimed:
     key: str
     owner: str  # the token under which we write
     stored: Stored
+    # Hash of a customer's id by a later key -> token in the state; of the whole topic.
+    tokens: Mapping[str, str] = field(default_factory=dict)
 
 
 class CommandKind(StrEnum):

@@ -1,6 +1,6 @@
 """The archive of the hashes beside the state, which neither Kafka's log nor the state can rebuild:
 per-minute SLO counts, closed periods, maintenance windows, finalised days, deliveries, incidents of
-the status page and of the live board.
+the status page and of the live board, tokens of customers from before their key was changed.
 
 They are copied to the archive topic field by field, under keys that no archive of a partition uses:
 
@@ -27,13 +27,22 @@ from streams.store.archive import PART_BYTES, ArchivePlace, Record
 from streams.store.archive_topic import KafkaArchive
 from streams.store.contract import StoreError
 from streams.store.hash_fields import check_field
-from streams.store.keys import BOARD_INCIDENTS, DAYS, INCIDENTS, LEDGER, MAINTENANCE, SENT, Keys
+from streams.store.keys import (
+    BOARD_INCIDENTS,
+    CUSTOMER_TOKENS,
+    DAYS,
+    INCIDENTS,
+    LEDGER,
+    MAINTENANCE,
+    SENT,
+    Keys,
+)
 from streams.store.servers.reasons import redis_reason
 
 log = logging.getLogger(__name__)
 
 # Hashes of the whole topic, by what follows its prefix; a colon marks a family of hashes.
-KINDS = (DAYS, MAINTENANCE, INCIDENTS, BOARD_INCIDENTS, LEDGER, SENT)
+KINDS = (DAYS, MAINTENANCE, INCIDENTS, BOARD_INCIDENTS, CUSTOMER_TOKENS, LEDGER, SENT)
 EXPIRES = (LEDGER, SENT)
 EXPIRE_S = 432 * 86_400  # as long as the writers keep them; they renew it with each write
 _SCAN_COUNT = 1_000

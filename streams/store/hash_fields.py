@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from streams.checksums import DamagedError, check_json, checksum, open_json
+from streams.checksums import DamagedError, check_json, checksum, open_json, seal_json
 from streams.errors import one_line
 from streams.store.keys import LEDGER
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 Reach = Mapping[int, tuple[int, int]]  # partition -> (times rebuilt, checkpoint)
 
 REACH = "reach"
+TOKENS_CHANGE = "change"  # the field that differs after each write of tokens; no hash is so short
 _EMPTY = zlib.compress(b"")
 _SEAL_PARTITION = -1
 _SEAL_REBUILT = -2  # below that of every reach, so that a version without checksums ignores it
@@ -45,6 +46,21 @@ def whole_fields(key: str, stored: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         except DamagedError as error:
             log.error("%s: left out: %s", key, error)
     return whole
+
+
+def pack_tokens(tokens: Mapping[str, str], change: str) -> dict[str, bytes]:
+    """Return the fields of `unpack_tokens`; `change`: unique, so that readers notice the write."""
+    values = {**tokens, TOKENS_CHANGE: change}
+    return {name: seal_json(name, msgspec.json.encode(value)) for name, value in values.items()}
+
+
+def unpack_tokens(key: str, stored: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Return the tokens in a hash, by the hash of the customer's id; without damaged ones."""
+    return {
+        name.decode(): msgspec.json.decode(value, type=str)
+        for name, value in whole_fields(key, stored).items()
+        if name != TOKENS_CHANGE.encode()
+    }
 
 
 def pack_reach(reach: Reach) -> bytes:

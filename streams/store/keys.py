@@ -9,6 +9,7 @@ from dataclasses import dataclass
 # Ends of the keys of hashes; `hash_archive` archives those whose names start so.
 DAYS = "days"
 BOARD_INCIDENTS = "board-incidents"
+CUSTOMER_TOKENS = "customer-tokens"
 INCIDENTS = "incidents"
 MAINTENANCE = "maintenance"
 # With a colon: families of hashes, one for each objective or day.
@@ -75,6 +76,11 @@ class Keys:
     def board_incidents(self) -> str:
         """The hash of the incidents that the live board showed in the last day."""
         return f"{self.prefix}{BOARD_INCIDENTS}"
+
+    @property
+    def customer_tokens(self) -> str:
+        """The hash of the tokens that customers kept when the key of their ids was changed."""
+        return f"{self.prefix}{CUSTOMER_TOKENS}"
 
     @property
     def archived_hashes(self) -> str:

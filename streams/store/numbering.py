@@ -50,6 +50,10 @@ class Numbering:
         """Return whether a view with `meta` may be of the same state as the last one."""
         return self.meta is None or descends(meta, self.meta)
 
+    def begin_again(self) -> "Numbering":
+        """Return one without names, under which all that was read has another version."""
+        return Numbering(generation=self.generation + 1)
+
     def has_names(self, meta: Meta) -> bool:
         """Return whether all names of a state are known."""
         return (meta.series, meta.customers) == (len(self.series), len(self.customers))

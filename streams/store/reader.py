@@ -44,7 +44,9 @@ from streams.store.contract import StoreError
 from streams.store.heartbeat import Heartbeat
 from streams.store.keys import Keys
 from streams.store.numbering import Names, Numbering
+from streams.store.redis import CustomerTokenTable
 from streams.store.servers.reasons import redis_reason
+from streams.store.stored import present
 
 # A day of 100 series is some megabytes a partition until a consumer has added it up.
 SLICES_PER_ROUND = 16
@@ -107,25 +109,6 @@ class SliceConsumer(Protocol):
         ...
 
 
-def unread(
-    snapshot: "StateSnapshot",
-    select: Callable[[PartitionView], Iterable[SliceId]],
-    known: Mapping[tuple[int, SliceId], tuple[Version, object]],
-) -> dict[int, list[SliceId]]:
-    """Return, by partition, the selected slices of which `known` has no present version.
-
-    `known`: by partition and slice, the version and what was derived from it.
-    """
-    return {
-        view.partition: [
-            slice_id
-            for slice_id in select(view)
-            if known.get((view.partition, slice_id), (None,))[0] != view.version(slice_id)
-        ]
-        for view in snapshot.views
-    }
-
-
 class StateSnapshot:
     """The state of all partitions, read once for every consumer of a refresh."""
 
@@ -150,6 +133,16 @@ class StateSnapshot:
     def watermark_s(self) -> int:
         """Return the latest watermark of all partitions, in seconds; 0 if all may fall."""
         return max((view.watermark_s for view in self._views.values()), default=0)
+
+    @property
+    def tokens(self) -> Mapping[str, str]:
+        """Tokens of customers by the hash of their id, if that is another one."""
+        return self._reader.tokens
+
+    def token_of(self, hash_of: Callable[[str], str], customer_id: str) -> str:
+        """Return the token of a customer; `hash_of`: by the key of this process."""
+        hashed = hash_of(customer_id)
+        return self.tokens.get(hashed, hashed)
 
     @property
     def series(self) -> Sequence[SeriesKey]:
@@ -226,6 +219,8 @@ class StateReader:
         self._redis, self._keys = client, Keys(group, topic)
         self._series, self._customers = Names[SeriesKey](), Names[CustomerKey]()
         self._numberings: dict[int, Numbering] = {}
+        self._token_table = CustomerTokenTable(client, self._keys)
+        self.tokens: Mapping[str, str] = {}
         # By partition: damaged slices, with the version that is damaged.
         self._damaged: dict[int, dict[SliceId, tuple[Version, DamagedError]]] = {}
 
@@ -241,10 +236,19 @@ class StateReader:
 
     async def snapshot(self) -> StateSnapshot:
         """Read views and heartbeats of all partitions. Raises StoreError."""
+        await self._read_tokens()
         partitions = await self._partitions()
         views = await self.gather(self.view(partition) for partition in partitions)
         heartbeats = await self.gather(self.heartbeat(partition) for partition in partitions)
         return StateSnapshot(self, [view for view in views if view is not None], heartbeats)
+
+    async def _read_tokens(self) -> None:
+        (tokens,) = await self.gather([self._token_table.read()])
+        added, self.tokens = tokens.keys() - self.tokens.keys(), tokens
+        # Rows that were counted while the token was not known belong to that token's row.
+        if added and any(customer in added for customer, _ in self.customers):
+            for partition, numbering in list(self._numberings.items()):
+                self._numberings[partition] = numbering.begin_again()
 
     async def heartbeats(self) -> list[Heartbeat]:
         """Read the last heartbeat of every partition that a worker ever claimed.
@@ -294,25 +298,26 @@ class StateReader:
         # Claimed, but nothing counted yet: there may be an offset.
         if values[1:] == [None, None, None]:
             return None
-        fields = _present(head, values)
+        fields = present(head, values)
         meta = decode_meta(fields["meta"])
         check_fields(meta, fields["offset"], fields)
         numbering = self._numberings.setdefault(partition, Numbering())
         if not numbering.fits(meta):
             # Another state: its numbers and checkpoints have other meanings than those before.
-            numbering = Numbering(generation=numbering.generation + 1)
-            self._numberings[partition] = numbering
+            numbering = self._numberings[partition] = numbering.begin_again()
         if not numbering.has_names(meta):
             names = registry_fields(meta)
             # With the metadata, which has the checksums of the names of its checkpoint.
             stored_meta, *values = await self._hmget(key, ["meta", *names])
             if stored_meta != fields["meta"]:
                 return _Changed()
-            stored = _present(names, values)
+            stored = present(names, values)
             check_fields(meta, fields["offset"], stored)
             series, customers = decode_names(meta, stored)
             numbering.series = self._series.numbers_of(series)
-            numbering.customers = self._customers.numbers_of(customers)
+            numbering.customers = self._customers.numbers_of(
+                [(self.tokens.get(customer, customer), model) for customer, model in customers]
+            )
         view = PartitionView(
             partition=partition,
             offset=int(fields["offset"]),
@@ -384,14 +389,6 @@ class _Changed:
 
 
 _NO_EDGES = Thresholds((), (), ())
-
-
-def _present(names: Sequence[str], values: Sequence[bytes | None]) -> dict[str, bytes]:
-    """Return fields by name. Raises DamagedError if one is missing."""
-    fields = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-    if missing := [name for name in names if name not in fields]:
-        raise DamagedError(missing[0], "is missing")
-    return fields
 
 
 def _gap(slice_id: SliceId) -> Gap:

@@ -30,6 +30,7 @@ from streams.store.contract import (
     StoreError,
     StoreUnfitError,
 )
+from streams.store.hash_fields import TOKENS_CHANGE, pack_tokens, unpack_tokens
 from streams.store.keys import Keys
 from streams.store.servers.check import eviction_problem, primaries_info
 from streams.store.servers.client import LOAD_DEADLINE_S
@@ -68,6 +69,29 @@ async def enqueue_command(
         raise StoreError(f"{key}: cannot write: {redis_reason(error)}") from error
 
 
+class CustomerTokenTable:
+    """The tokens that customers kept when the key of their ids was changed (`CustomerTokens`)."""
+
+    def __init__(self, client: "aioredis.Redis", keys: Keys) -> None:
+        self._redis, self._key = client, keys.customer_tokens
+        self._change: bytes | None = None
+        self._tokens: Mapping[str, str] = {}
+
+    async def read(self) -> Mapping[str, str]:
+        """Return all tokens by the hash of the id; the same object until one is written."""
+        change = cast(bytes | None, await self._redis.hget(self._key, TOKENS_CHANGE))
+        if change != self._change:
+            stored = await self._redis.hgetall(self._key)
+            self._tokens = unpack_tokens(self._key, cast(dict[bytes, bytes], stored))
+            self._change = change
+        return self._tokens
+
+    async def write(self, tokens: Mapping[str, str]) -> None:
+        """Add tokens by the hash of the id."""
+        fields: dict[Any, Any] = {**pack_tokens(tokens, uuid.uuid4().hex)}
+        await self._redis.hset(self._key, mapping=fields)
+
+
 class RedisStore:
     """Checkpoints of one consumer group and topic in Redis."""
 
@@ -76,6 +100,7 @@ class RedisStore:
     ) -> None:
         """`max_clock_offset_s`: of `redis.max_clock_offset_s`."""
         self._redis, self._keys = client, Keys(group, topic)
+        self._tokens = CustomerTokenTable(client, self._keys)
         self._clock = RedisClock(client, max_clock_offset_s)
         self._scripts = {
             name: (files("streams.store") / f"{name}.lua").read_text()
@@ -99,7 +124,7 @@ class RedisStore:
         partitions = self._keys.partitions
         await self._redis.sadd(partitions, str(partition))
         self._claimed.add(partition)
-        claimed = Claimed(key, owner.decode(), Stored(0))
+        claimed = Claimed(key, owner.decode(), Stored(0), await self._tokens.read())
         claimed.stored = await read_stored(claimed.owner, offset, partial(self._look, claimed))
         return claimed
 
@@ -145,6 +170,8 @@ class RedisStore:
 
     async def flush(self, claim: Claimed, snapshot: Snapshot) -> Answer:
         """See `Store`."""
+        # First: if this process dies between the two, a token is stored that no row has yet.
+        await self._write_tokens(claim, snapshot)
         arguments: list[str | bytes | int] = [
             claim.owner,
             snapshot.from_offset,
@@ -160,6 +187,15 @@ class RedisStore:
         flush_id = f"{claim.owner}:{snapshot.sequence}"
         arguments: list[str | bytes | int] = [claim.owner, snapshot.to_offset, flush_id]
         return await self._write("replace", claim, arguments, snapshot)
+
+    async def _write_tokens(self, claim: Claimed, snapshot: Snapshot) -> None:
+        if not snapshot.tokens:
+            return
+        try:
+            async with asyncio.timeout(FLUSH_DEADLINE_S):
+                await self._tokens.write(snapshot.tokens)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreError(f"{claim.key}: cannot write tokens: {redis_reason(error)}") from error
 
     async def _write(
         self,

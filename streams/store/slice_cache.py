@@ -1,9 +1,28 @@
-"""Keeps whole slices of a state, for a reader that needs them all at once."""
+"""Which slices of a state a consumer has not read, and one that keeps whole slices."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streams.state.slices import Aggregate, SliceId
-from streams.store.reader import PartitionView, StateSnapshot, Version, unread
+from streams.store.reader import PartitionView, StateSnapshot, Version
+
+
+def unread(
+    snapshot: StateSnapshot,
+    select: Callable[[PartitionView], Iterable[SliceId]],
+    known: Mapping[tuple[int, SliceId], tuple[Version, object]],
+) -> dict[int, list[SliceId]]:
+    """Return, by partition, the selected slices of which `known` has no present version.
+
+    `known`: by partition and slice, the version and what was derived from it.
+    """
+    return {
+        view.partition: [
+            slice_id
+            for slice_id in select(view)
+            if known.get((view.partition, slice_id), (None,))[0] != view.version(slice_id)
+        ]
+        for view in snapshot.views
+    }
 
 
 class SliceCache:

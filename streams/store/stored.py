@@ -90,6 +90,12 @@ class FieldCheck:
         return int(offset)
 
 
+def present(names: Sequence[str], values: Sequence[bytes | None]) -> dict[str, bytes]:
+    """Return fields by name. Raises DamagedError if one is missing."""
+    fields = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    return {name: required(fields, name) for name in names}
+
+
 def required(fields: Mapping[str, bytes], name: str) -> bytes:
     """Return a field. Raises DamagedError if it is missing."""
     if name not in fields:

@@ -22,9 +22,9 @@ from streams.checksums import DamagedError
 from streams.config.settings import Worker
 from streams.logs.partition_log import PartitionLog
 from streams.state.edges import export_edges
-from streams.state.limits import name_limits, thresholds_of
+from streams.state.limits import customer_tokens, name_limits, thresholds_of
 from streams.state.partition import PartitionState
-from streams.state.registry import Registry, ReservedNames, customer_hasher
+from streams.state.registry import Registry, ReservedNames
 from streams.state.slices import SliceId
 from streams.state.snapshot import (
     SLICE_PREFIX,
@@ -110,7 +110,7 @@ class Loader:
         self._settings, self._store, self._archive = settings, store, archive
         self._events = events
         self._limits = name_limits(settings, reserved)
-        self._hash_customer = customer_hasher(settings.customer_secret())
+        customer_tokens(settings, {})  # a key that cannot be used is an error at the start
         self._thresholds = thresholds_of(settings)
         self._edges = export_edges(self._thresholds)
 
@@ -142,8 +142,8 @@ class Loader:
                 "again"
             )
             claim = await self._restore(claim, archived)
-            return Loaded(partition, claim, self._build(claim.stored), went_back=False)
-        state = self._build(claim.stored)
+            return Loaded(partition, claim, self._build(claim), went_back=False)
+        state = self._build(claim)
         # A committed offset without state: the loss must not pass for a new partition.
         if not claim.stored.fields and committed > 0:
             partition_log.at(committed).error(
@@ -231,7 +231,7 @@ class Loader:
         restored: Mapping[SliceId, bytes] | None = None,
         lost: Sequence[SliceId] = (),
     ) -> Loaded:
-        state = self._build(repair.claim.stored)
+        state = self._build(repair.claim)
         if restored or lost:
             state.repair(restored or {}, lost)
         return Loaded(repair.partition, repair.claim, state, went_back=False)
@@ -268,10 +268,11 @@ class Loader:
             f"{log_start}, after the first counted record"
         )
         halt = Halt(HaltReason.DAMAGED, stored.offset, detail)
-        state = self._build(stored)
+        state = self._build(replace(repair.claim, stored=stored))
         return Loaded(repair.partition, repair.claim, state, went_back=False, halt=halt)
 
-    def _build(self, stored: Stored) -> PartitionState:
+    def _build(self, claim: Claimed) -> PartitionState:
+        stored = claim.stored
         names = (
             decode_names(decode_meta(stored.fields["meta"]), stored.fields)
             if stored.fields
@@ -279,7 +280,7 @@ class Loader:
         )
         return PartitionState(
             stored,
-            Registry(self._limits, self._hash_customer, *names),
+            Registry(self._limits, customer_tokens(self._settings, claim.tokens), *names),
             self._thresholds,
             self._edges,
             self._settings.lateness_s,

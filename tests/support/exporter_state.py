@@ -15,7 +15,13 @@ from streams.clock import RedisClock
 from streams.config.settings import Settings, Worker
 from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.state.edges import export_edges
-from streams.state.limits import NO_NAMES, event_limits, name_limits, thresholds_of
+from streams.state.limits import (
+    NO_NAMES,
+    customer_tokens,
+    event_limits,
+    name_limits,
+    thresholds_of,
+)
 from streams.state.partition import PartitionState
 from streams.state.registry import Registry, ReservedNames, customer_hasher
 from streams.state.slices import HORIZON_S
@@ -163,7 +169,7 @@ class StateWriter:
         fields = claim.stored.fields
         names = decode_names(decode_meta(fields["meta"]), fields) if fields else ([], [])
         targets = thresholds_of(worker)
-        registry = Registry(self._limits, customer_hasher(worker.customer_secret()), *names)
+        registry = Registry(self._limits, customer_tokens(worker, claim.tokens), *names)
         return claim, PartitionState(
             claim.stored, registry, targets, export_edges(targets), worker.lateness_s
         )

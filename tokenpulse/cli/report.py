@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from exporters.daily.day.facts import BoardTargets
 from exporters.daily.day.metrics import board_targets
 from exporters.formatting import UNKNOWN, count, counted, known_for, known_tokens, latency, percent
-from exporters.reference.customers import Customers, load_directory
+from exporters.reference.customers import Customers, follow_tokens, load_directory
 from slo.policy.loading import load_policies
 from slo.policy.targets import targets_of
 from streams.config.settings import Settings
@@ -89,11 +89,12 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
         check_output("--hdr", hdr)
     # Without customers in the answer, a client needs neither the directory nor the key of its ids.
     with_names = "customer" in question.by and not as_json
-    names = Customers(load_directory(settings) if with_names else {})
+    directory = load_directory(settings) if with_names else {}
     kafka = settings.kafka
     answer = run_with_redis(
         settings, lambda client: query(client, kafka.group, kafka.topic, question)
     )
+    follow_tokens(directory, answer.tokens)
     for line in answer.damage:
         click.echo(
             f"tokenpulse: left out, as it is damaged: {line}; see `tokenpulse state check`",
@@ -109,7 +110,7 @@ def report(ctx: click.Context, /, as_json: bool, hdr: Path | None, **options: An
     else:
         targets = report_targets(settings)
         print_measures(measures, targets)
-        print_table(measures, targets, is_step_given(ctx), names.name_of)
+        print_table(measures, targets, is_step_given(ctx), Customers(directory).name_of)
 
 
 def is_step_given(ctx: click.Context) -> bool:

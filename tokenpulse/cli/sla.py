@@ -13,7 +13,12 @@ import redis.asyncio as aioredis
 
 from exporters.formatting import budget_left, burn_rate, exact_percent, money, percent
 from exporters.metrics.objectives import engine_for
-from exporters.reference.customers import Customers, load_directory, tokens_with
+from exporters.reference.customers import (
+    Customers,
+    follow_tokens,
+    load_directory,
+    tokens_with,
+)
 from slo.engine.counting import RequestSelection
 from slo.engine.maintenance import Maintenance
 from slo.engine.minute_count_store import MinuteCountStore
@@ -131,7 +136,8 @@ def sla(ctx: click.Context, as_json: bool) -> None:
         return
     settings = load_client_settings(ctx.obj)
     policies = load_policies(settings.exporter.policies)
-    customers = Customers(load_directory(settings))
+    directory = load_directory(settings)
+    customers = Customers(directory)
 
     async def read_status(client: "aioredis.Redis") -> list[dict[str, object]]:
         engine = engine_for(settings, policies, client)
@@ -139,7 +145,9 @@ def sla(ctx: click.Context, as_json: bool) -> None:
         # The engine needs all parts of one snapshot; a worker may replace slices meanwhile.
         for _ in range(READS_MAX):
             now_s = time.time()
-            results = await engine.refresh(await reader.snapshot(), now_s, keep=False)
+            snapshot = await reader.snapshot()
+            follow_tokens(directory, snapshot.tokens)
+            results = await engine.refresh(snapshot, now_s, keep=False)
             if results is not None:
                 break
         else:

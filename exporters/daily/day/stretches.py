@@ -27,7 +27,8 @@ from exporters.windows.incremental import (
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.slices import Aggregate, SliceId
 from streams.state.windows import cover, extent
-from streams.store.reader import PartitionView, StateReader, StateSnapshot, Version, unread
+from streams.store.reader import PartitionView, StateReader, StateSnapshot, Version
+from streams.store.slice_cache import unread
 
 _TOGETHER_S = 90_000  # stretches of about a day are read in one go
 _KEPT = 280  # stretches: two boards' days, and the hours of four days

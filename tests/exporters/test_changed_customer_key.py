@@ -1,0 +1,99 @@
+"""Names, contracts and reports of customers while the key of their ids is changed."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from exporters.reference.customers import load_directory
+from exporters.server.collector import Collector
+from streams.config.settings import Settings
+from streams.store.servers.client import connect
+from tests.support.command import run
+from tests.support.exporter_state import (
+    NOW_S,
+    SECRET,
+    Samples,
+    event,
+    named,
+    number,
+    parsed,
+    write_state,
+)
+
+POLICY = """
+version: 1
+name: contract
+objectives:
+  - name: uptime
+    scope: {customer: acme}
+    indicator: {kind: request_ratio}
+    target: 99%
+    period: {rolling_days: 1}
+"""
+DIRECTORY = """
+- {id: acme, name: Acme Corp, segment: enterprise}
+- {id: globex, name: Globex, segment: startup}
+"""
+KEYS: list[dict[str, Any]] = [
+    {"customer_key": SECRET},
+    {"customer_key": "e" * 32, "customer_key_previous": SECRET},
+    {"customer_key": "e" * 32},
+]
+
+
+def samples_of(settings: Settings) -> Samples:
+    """One export by an exporter that has just been started."""
+
+    async def collect() -> Samples:
+        client = connect(settings.redis.url, 5)
+        try:
+            collected = await Collector(settings, client, load_directory(settings)).collect(NOW_S)
+        finally:
+            await client.aclose()
+        return parsed(collected.page.text(openmetrics=False))
+
+    return asyncio.run(collect())
+
+
+def test_names_and_contracts_stay_with_each_step_in_which_the_key_is_changed(
+    configured: Callable[..., Settings], tmp_path: Path
+) -> None:
+    policy, directory = tmp_path / "contract.yaml", tmp_path / "customers.yaml"
+    policy.write_text(POLICY)
+    directory.write_text(DIRECTORY)
+
+    def settings_of(keys: dict[str, Any]) -> Settings:
+        files = {"policies": [str(policy)], "customer_directory": directory}
+        return configured(worker=keys, **files)
+
+    for step, keys in enumerate(KEYS):
+        fine = event(NOW_S - 40, request_id=f"fine {step}", customer_id="acme")
+        failed = event(NOW_S - 30, request_id=f"bad {step}", customer_id="acme", outcome="timeout")
+        other = event(NOW_S - 30, request_id=f"other {step}", customer_id="globex")
+        write_state(settings_of(keys), {0: [fine], 1: [failed, other]})
+        # Workers are restarted before exporters, so both may have the keys of other steps.
+        for exporter_keys in KEYS[max(0, step - 1) : step + 1]:
+            settings = settings_of(exporter_keys)
+            samples = samples_of(settings)
+            assert attained(samples) == 0.5
+            customers = Counter[str]()
+            for labels, value in named(samples, "tokenpulse_window_requests").items():
+                if {("scope", "customer"), ("window", "1h")} <= labels:
+                    customers[dict(labels)["customer"]] += round(value)
+            assert customers == {"Acme Corp": 2 * (step + 1), "Globex": step + 1}
+            report = run("report", "--by", "customer", settings=settings)
+            assert report.exit_code == 0, report.output
+            assert report.output.count("Acme Corp") == report.output.count("Globex") == 1
+            checked = run("sla", "--json", settings=settings)
+            assert checked.exit_code == 0, checked.output
+            (entry,) = json.loads(checked.output)
+            assert entry["scope"] == {"customer": "Acme Corp"}
+
+
+def attained(samples: Samples) -> float:
+    """What is attained of the contract."""
+    labels = {"policy": "contract", "objective": "uptime", "customer": "Acme Corp"}
+    return number(samples, "tokenpulse_objective_attainment_ratio", **labels)
