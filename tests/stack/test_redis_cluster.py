@@ -19,6 +19,7 @@ from streams.store.servers.check import check_redis
 from tests.support.certificates import Authority
 from tests.support.command import run
 from tests.support.counting import GROUP, KEY, PARTITION, TOPIC, agreed_offset
+from tests.support.exporter_process import ExporterProcess
 from tests.support.guarded_redis import as_user, password
 from tests.support.recounted import TARGETS, assert_recounted, logs_of
 from tests.support.redis_kinds import (
@@ -228,6 +229,11 @@ def test_with_tls_and_the_least_rights_worker_exporter_and_commands_do_their_wor
                 done = run(*command, settings=settings_of(user))
                 assert done.exit_code == 0, (command, done.output)
             assert "# Redis: a cluster of 3 primaries, with TLS; " in done.stdout
+            with ExporterProcess(as_exporter, tmp_path / "exporter.log") as exporter:
+                wait_until(
+                    lambda: run("health", "exporter", settings=exporter.settings).exit_code == 0,
+                    "the exporter shows the state",
+                )
             marker = Keys(base.kafka.group, base.kafka.topic).archived_hashes
             wait_until(lambda: any(node.holds(marker) for node in cluster.primaries), "archived")
             assert worker.stop() == 0

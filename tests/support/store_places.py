@@ -1,9 +1,11 @@
 """Where a checkpoint store may be, for tests that hold every store to one contract."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import cast
 
+import pytest
 import redis
 
 from streams.store.contract import OperatorCommand, Store
@@ -11,7 +13,8 @@ from streams.store.keys import Keys
 from streams.store.redis import enqueue_command
 from tests.support.counting import GROUP, KEY, PARTITION, TOPIC
 from tests.support.memory_store import MemoryRedis, MemoryStore
-from tests.support.redis_servers import RedisProcess, opened
+from tests.support.redis_kinds import Cluster
+from tests.support.redis_servers import KINDS, RedisProcess, opened
 
 
 class Memory:
@@ -57,8 +60,8 @@ class Memory:
 class Server:
     """The store in a real server."""
 
-    def __init__(self, process: RedisProcess, client: redis.Redis) -> None:
-        self._url, self._client = process.url, client
+    def __init__(self, url: str, client: redis.Redis) -> None:
+        self._url, self._client = url, client
 
     def empty(self) -> None:
         self._client.flushall()
@@ -85,3 +88,32 @@ class Server:
 
     def set_policy(self, policy: str) -> None:
         self._client.config_set("maxmemory-policy", policy)
+
+
+class SpreadServer(Server):
+    """The store in a real cluster."""
+
+    def __init__(self, cluster: Cluster, client: redis.RedisCluster) -> None:
+        # Both have the commands that are used here.
+        super().__init__(cluster.url, cast(redis.Redis, client))
+        self._nodes = cluster.primaries
+
+    def set_policy(self, policy: str) -> None:
+        for node in self._nodes:
+            node.ask("CONFIG", "SET", "maxmemory-policy", policy)
+
+
+PLACES = ("memory", *KINDS, pytest.param("cluster", marks=pytest.mark.stack))
+
+
+@contextmanager
+def opened_place(kind: str, directory: Path) -> Iterator[Memory | Server]:
+    """One of PLACES; a server ends with the block."""
+    if kind == "memory":
+        yield Memory()
+    elif kind == "cluster":
+        with Cluster(directory) as cluster, cluster.client() as spread:
+            yield SpreadServer(cluster, spread)
+    else:
+        with RedisProcess(kind, directory) as process, process.client() as client:
+            yield Server(process.url, client)

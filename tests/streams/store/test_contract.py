@@ -1,4 +1,5 @@
-"""One contract for the checkpoint store, kept by the one in memory and by two real servers.
+"""One contract for the checkpoint store, kept by the one in memory, by two real servers and a
+cluster.
 
 State and offset move together or not at all, and only for whoever claimed the partition last.
 """
@@ -26,22 +27,18 @@ from tests.support.counting import (
     counts,
     snapshot,
 )
-from tests.support.redis_servers import KINDS, RedisProcess
-from tests.support.store_places import Memory, Server
+from tests.support.redis_servers import KINDS
+from tests.support.store_places import PLACES, Memory, Server, opened_place
 
 Story = Callable[..., Awaitable[Any]]
 
 
-@pytest.fixture(scope="module", params=["memory", *KINDS])
+@pytest.fixture(scope="module", params=PLACES)
 def kept_in(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Memory | Server]:
-    if request.param == "memory":
-        yield Memory()
-        return
-    directory = tmp_path_factory.mktemp(request.param)
-    with RedisProcess(request.param, directory) as process, process.client() as client:
-        yield Server(process, client)
+    with opened_place(request.param, tmp_path_factory.mktemp(request.param)) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def place(
         return
     directory = tmp_path_factory.mktemp(request.param)
     with RedisProcess(request.param, directory) as process, process.client() as client:
-        yield Server(process, client)
+        yield Server(process.url, client)
 
 
 def test_a_state_replaces_whatever_is_stored_but_not_under_another_owner(
