@@ -6,9 +6,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /source
 RUN python -m venv /opt/tokenpulse
 # Before the code, so that a change of the code installs nothing again. Wheels only: nothing that
-# is fetched runs before its hash was compared, and no compiler is needed.
+# is fetched runs before its hash was compared, and no compiler is needed. The two secrets are for
+# an index of your own (docs/deploy.md); they are in no layer.
 COPY requirements-image.lock ./
-RUN /opt/tokenpulse/bin/pip install --only-binary=:all: --no-compile --require-hashes \
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=secret,id=ca \
+    /opt/tokenpulse/bin/pip install --only-binary=:all: --no-compile --require-hashes \
     --requirement requirements-image.lock
 COPY pyproject.toml README.md ./
 COPY streams streams

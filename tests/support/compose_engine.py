@@ -14,7 +14,6 @@ one user only, so that all services run as that one.
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,8 +24,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.apache_kafka import jars
 from tests.support.compose import document, environment_of, mounts_of, secrets_of
+from tests.support.kafka_home import make_kafka_home
 from tests.support.paths import ROOT
 from tests.support.programs import find_program
 from tests.support.servers import wait_until
@@ -38,14 +37,6 @@ ENTRYPOINTS = {
     "prom/prometheus": ["prometheus"],
     "prom/alertmanager": ["prometheus-alertmanager"],
 }
-# What the scripts of Kafka's image run, and are not in its jars.
-KAFKA_TOOLS = {
-    "kafka-storage.sh": "kafka.tools.StorageTool",
-    "kafka-server-start.sh": "kafka.Kafka",
-    "kafka-configs.sh": "kafka.admin.ConfigCommand",
-}
-# What they give to Java if the environment names nothing else: a second collector is an error.
-PERFORMANCE_OPTIONS = "-server -XX:+UseG1GC -XX:MaxGCPauseMillis=20"
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 # What programs of this machine need, and nothing of what its packages keep in /etc.
 BARE_ROOT = """
@@ -110,7 +101,7 @@ class Engine:
         }
         lines = [f"{address} {name}\n" for name, address in places.items()]
         (self._directory / "hosts").write_text("".join(["127.0.0.1 localhost\n", *lines]))
-        self._provide_kafka()
+        make_kafka_home(self._kafka)
         script = ["set -e", "ip link set lo up"]
         script += [f"ip address add {address}/32 dev lo" for address in places.values()]
         script += ["echo up", "exec sleep infinity"]
@@ -237,20 +228,6 @@ class Engine:
         return self._log(name).read_text(errors="replace")
 
     # -- how -------------------------------------------------------------------------------------
-
-    def _provide_kafka(self) -> None:
-        """/opt/kafka: a copy of the jars that all users may read, and stand-ins for the scripts."""
-        shutil.copytree(jars(), self._kafka / "libs")
-        (self._kafka / "libs").chmod(0o755)
-        (self._kafka / "bin").mkdir()
-        for name, main in KAFKA_TOOLS.items():
-            script = self._kafka / "bin" / name
-            script.write_text(
-                "#!/bin/sh\nexec java ${KAFKA_HEAP_OPTS:--Xmx256m} "
-                f"${{KAFKA_JVM_PERFORMANCE_OPTS:-{PERFORMANCE_OPTIONS}}} $KAFKA_LOG4J_OPTS "
-                f'-cp "/opt/kafka/libs/*" {main} "$@"\n'
-            )
-            script.chmod(0o755)
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}.log"
