@@ -31,6 +31,8 @@ from streams.events.fields import (
 Convert = Callable[[Any], Any]
 
 _LABEL = re.compile(LABEL_PATTERN)
+_LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?")  # without a zone
+_ROUNDING_MS = 1.0  # events have whole or rounded milliseconds
 MAX_NUMBER = 10**24  # far above any count or time, and sums of such still fit a float
 
 HALF_MICROSECOND_MS = 0.0005  # 1.001 s is 1000.9999... ms in binary, and must become 1001
@@ -190,6 +192,30 @@ def parse_time(json_text: str | None, zone: str | None, pattern: str | None) -> 
         return repr(_instant_conversion(zone, pattern)(value))
     except Unusable as unusable:
         return json.dumps({"unusable": value, "fix": unusable.fix})
+
+
+def is_local_time(text: str) -> bool:
+    """Return whether a text is a date and time without a zone."""
+    return _LOCAL_TIME.fullmatch(text) is not None
+
+
+def local_time_at(value: Any, instants_ms: Sequence[float]) -> str | None:
+    """Return the first text in a JSON value that is, as UTC, one of these instants (ms since 1970).
+
+    Only dates and times without a zone count: a mapping that gave them another one made other
+    instants of them.
+    """
+    if isinstance(value, dict | list):
+        members = value.values() if isinstance(value, dict) else value
+        texts = (local_time_at(member, instants_ms) for member in members)
+        return next((text for text in texts if text is not None), None)
+    if not isinstance(value, str) or not is_local_time(value):
+        return None
+    with suppress(ValueError):  # such as a month 13
+        at_ms = (datetime.fromisoformat(value).replace(tzinfo=UTC) - EPOCH) / MICROSECOND / 1_000
+        if any(abs(at_ms - instant_ms) <= _ROUNDING_MS for instant_ms in instants_ms):
+            return value
+    return None
 
 
 def label(value: Any) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -15,6 +16,7 @@ from streams.events.decoder import EventLimits, decode
 from streams.events.faults import faults_of
 from streams.events.fields import FIELDS
 from streams.events.parser import given_json
+from streams.sources.conversion import local_time_at
 from streams.sources.declaration import SHIPPED
 from streams.sources.events import EVENTS, EventLine, event_line, read_events
 from streams.sources.files import RowError, UnreadableFile, decode_json, replace_half_pairs
@@ -41,7 +43,8 @@ class Guess:
     `name`: as in `--mapping` and `intake.sources`. `skipped`: records without an event.
     `extraction`: the command that prints the records of the file, if other records hold them.
     `reasons`: why records are left out, one line each, if the source says so. `text_lines`: of the
-    failures, lines that are not meant as records.
+    failures, lines that are not meant as records. `local_time`: a time without a zone that was
+    read as UTC.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Guess:
     extraction: str = ""
     reasons: tuple[str, ...] = ()
     text_lines: int = 0
+    local_time: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -154,7 +158,24 @@ def read_with(mapping: SqlMapping, sample: list[Record | RowError], path: Path) 
         [*batch.failures, *errors],
         batch.skipped,
         text_lines=sum(failure.line in texts for failure in batch.failures),
+        local_time=_local_time(records, batch.rows),
     )
+
+
+def _local_time(records: Iterable[Record], rows: Iterable[Row]) -> str | None:
+    """Return the first time without a zone that became, as UTC, the end or the begin of a row."""
+    contents = {record.line: record.content for record in records}
+    for row in rows:
+        instants_ms = [float(row.ended_at_ms)]
+        duration_ms = row.event.get("duration_ms")
+        if duration_ms is not None:
+            instants_ms.append(row.ended_at_ms - float(duration_ms))
+        # Lines of text, as of access logs, have times of their own forms.
+        with suppress(ValueError, RecursionError):
+            text = local_time_at(decode_json(contents[row.line]), instants_ms)
+            if text is not None:
+                return text
+    return None
 
 
 def read_sample(path: Path, mapping: SqlMapping) -> Guess:

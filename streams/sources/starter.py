@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from streams.events.parser import UNREADABLE
+from streams.sources.conversion import is_local_time
 from streams.sources.sql_mapping import Record
 
 # Usual names of each field's column, preferred ones first; lower case, without signs between words.
@@ -41,7 +42,6 @@ _UNITS = {
     **dict.fromkeys(("ns", "nanos", "nanoseconds"), " / 1000000"),
 }
 _CAMEL_UNIT = re.compile(r"(?<=[a-z])(Ms|Us|Ns|Sec|Seconds|Millis)$")
-_LOCAL_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?")  # without a zone
 _FAILURE = ("status_code", "error")  # the fields that decide the outcome without `outcome`
 _RECORDS, _DEPTH, _UNUSED_MAX = 50, 4, 30
 # Texts that exports write in place of a value; lower case.
@@ -89,7 +89,7 @@ class _Column:
     @property
     def is_local_time(self) -> bool:
         """True if a value is a date and time without a zone."""
-        return any(_LOCAL_TIME.fullmatch(text) for text in self.values)
+        return any(is_local_time(text) for text in self.values)
 
     @property
     def factor(self) -> str:

@@ -91,6 +91,8 @@ def _lines(file: Path, guess: Guess, others: list[str]) -> Iterator[str]:
         if partly:
             shares = ", ".join(f"{field} ({share:.0%})" for field, share in partly.items())
             yield f"partly   {shares} of the events"
+        if guess.local_time is not None:
+            yield f"times    without a zone are read as UTC, as {guess.local_time}"
         for verdict, count in guess.verdicts().most_common():
             yield f"worker   {verdict} ({count} events)"
         yield ""

@@ -25,6 +25,7 @@ from streams.kafka.producer import EventProducer
 from streams.query.report import Question, make_report
 from streams.sources.events import EventLine, read_events
 from streams.sources.files import RowError
+from streams.sources.guess import read_sample
 from streams.sources.problems import RowProblems
 from streams.sources.reading import read_rows
 from streams.sources.rows import Row
@@ -150,6 +151,8 @@ def run_replay(
     if replay.mapping is None:
         # A wrong kind of file is named before a stack is started.
         check_event_file(replay.path)
+    elif (local_time := read_sample(replay.path, replay.mapping).local_time) is not None:
+        say(f"note: times without a zone are read as UTC, as {local_time}")
     extent = _measure(replay, time.time_ns() // 1_000_000)
     stack = (
         nullcontext(None)

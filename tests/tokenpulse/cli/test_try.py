@@ -64,13 +64,33 @@ def test_a_draft_uses_the_time_to_the_first_token_and_names_what_it_assumes(
     log.write_text(head + "2026-11-29 09:00:00,m,200,120\nyesterday,m,200,1\n2026-11-29,m,abc,1\n")
     again = run("try", log, "--mapping", draft)
     assert "2026-11-29T09:00:00Z  m      success  120 ms" in again.stdout
+    assert "times    without a zone are read as UTC, as 2026-11-29 09:00:00" in again.stdout
     assert "line 3: ended_at: found 'yesterday'; write RFC 3339, or a number" in again.stdout
     assert "line 4: outcome: found 'abc'; write an HTTP status" in again.stdout
     # The fix of the comment.
     moved = done.stdout.replace("epoch_ms_of(r->>'time')", "epoch_ms_of(r->>'time' || '+01:00')")
     assert moved != done.stdout
     draft.write_text(moved)
-    assert "2026-11-29T08:00:00Z  m" in run("try", log, "--mapping", draft).stdout
+    zoned = run("try", log, "--mapping", draft).stdout
+    assert "2026-11-29T08:00:00Z  m" in zoned
+    assert "without a zone" not in zoned
+
+
+def test_a_begin_without_a_zone_is_said_to_be_utc_and_one_with_a_zone_is_not(
+    tmp_path: Path,
+) -> None:
+    log, mapping = tmp_path / "own.jsonl", tmp_path / "my.sql"
+    mapping.write_text(
+        "SELECT line, epoch_ms_of(r->>'$.at.begin') + 1500.5 AS ended_at, 'm' AS model,\n"
+        "  'success' AS outcome, 1500.5 AS duration_ms FROM records\n"
+    )
+    told = []
+    for begin in ("2026-11-20T10:00:02.25", "2026-11-20T10:00:02.25Z"):
+        log.write_text(json.dumps({"day": "2026-11-20 00:00", "at": {"begin": begin}}) + "\n")
+        told.append(run("try", log, "--mapping", mapping).stdout)
+    assert "read as UTC, as 2026-11-20T10:00:02.25\n" in told[0]
+    assert "1 events" in told[1]
+    assert "read as UTC" not in told[1]
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

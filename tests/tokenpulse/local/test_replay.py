@@ -309,6 +309,23 @@ def test_too_many_unmapped_rows_are_status_3_and_few_lines(
     assert enough.stdout.startswith("15 rows: 0 counted, 3 duplicates, 0 rejected, 12 could not")
 
 
+def test_a_replay_says_that_times_without_a_zone_are_read_as_utc(
+    broker: Broker, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    mapping, file = tmp_path / "mapping.sql", tmp_path / "rows.csv"
+    mapping.write_text(
+        "SELECT line, epoch_ms_of(r->>'at') AS ended_at, 'm' AS model, 'success' AS outcome "
+        "FROM records"
+    )
+    file.write_text("at\n2026-11-20 10:00:02\n")
+    settings = worker_settings(broker, redis_server.url)
+    with WorkerProcess(settings, tmp_path / "worker.log"):
+        done = run("replay", file, "--mapping", mapping, "--as-recorded", settings=settings)
+    assert done.stdout.startswith("1 row: 1 counted")
+    zone = "note: times without a zone are read as UTC, as 2026-11-20 10:00:02"
+    assert done.stderr.splitlines()[0] == zone
+
+
 @pytest.mark.slow
 def test_a_mapping_in_sql_counts_a_compressed_file(
     broker: Broker, redis_server: RedisServer, tmp_path: Path
