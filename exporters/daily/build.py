@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import redis.asyncio as aioredis
 
-from exporters.daily.commercial.cache_margin import cache_margin
+from exporters.daily.commercial.cache_margin import cache_margin, with_week_before
 from exporters.daily.commercial.contracts import contracts_of, month_counts
 from exporters.daily.commercial.names import CustomerNames
 from exporters.daily.commercial.token_days import growth_of
@@ -346,6 +346,8 @@ class DailyBoardBuilder:
         )
         norms = context.as_norms(history, days)
         explanation = await self._explain(at, history, norms)
+        same_weekday = history[at - 7].record if at >= 7 else None
+        week_before = None if same_weekday is None else same_weekday.cache
         risks = await self._current_risks(board, history, snapshot, now_s)
         first_s = context.first_event_in(board)
         shown_risks = self._names.risks(risks if stored_risks is None else stored_risks)
@@ -371,7 +373,7 @@ class DailyBoardBuilder:
                 with_customer_name(cause, self._names.name_of) for cause in explanation.causes
             ),
             segments=explanation.segments,
-            cache=self._names.margin(explanation.cache),
+            cache=self._names.margin(with_week_before(explanation.cache, week_before)),
             contracts=await self._contracts(
                 board, [history[at] for at in in_month], stored_risks or risks, targets
             ),

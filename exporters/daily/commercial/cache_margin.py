@@ -5,6 +5,7 @@ model is below the target. Customers are counted without their tier, so they hav
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from exporters.daily.day.facts import CacheMargin, CacheRow
@@ -41,6 +42,13 @@ def cache_margin(
         rows=tuple(rows),
         unpriced_tokens=cache_dollars(fleet, book, target).unpriced_tokens,
     )
+
+
+def with_week_before(margin: CacheMargin | None, before: CacheMargin | None) -> CacheMargin | None:
+    """Return the margin of a day with the dollars that were saved a week before."""
+    if margin is None or before is None:
+        return margin
+    return replace(margin, saved_week_before_usd=before.rows[0].saved_usd)
 
 
 def stored_margin(days: Sequence[CacheMargin | None]) -> CacheMargin | None:

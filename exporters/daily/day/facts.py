@@ -231,6 +231,8 @@ class CacheMargin:
     target_ratio: float | None
     rows: tuple[CacheRow, ...]  # the fleet, then models and customers, the largest losses first
     unpriced_tokens: int  # input tokens of models without a price
+    # Of all traffic on the same weekday of the week before; None if that day has none stored.
+    saved_week_before_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,16 @@ from exporters.daily.day.facts import (
     GrowthVerdict,
     Mark,
     PeriodKind,
+    Span,
 )
-from exporters.daily.day.figures import change, total
+from exporters.daily.day.figures import AS_USUAL, change, total
 from exporters.daily.render.rows import short
 from exporters.formatting import (
     UNKNOWN,
     budget_left,
     count,
     counted,
+    enumeration,
     exact_percent,
     minute,
     money,
@@ -51,6 +53,22 @@ GROWTH_NOTES: dict[PeriodKind, str] = {
 }
 _GROUPS = {"fleet": "All traffic", "model": "Model", "segment": "Segment", "customer": "Customer"}
 _GROWTH_WORDS: dict[GrowthVerdict, str] = {"up": "growth", "down": "fall"}
+_GROWTH_ANSWERS: dict[frozenset[GrowthVerdict], str] = {
+    frozenset({"up"}): "Growing",
+    frozenset({"down"}): "Falling",
+    frozenset({"up", "down"}): "Mixed",
+    frozenset(): "Flat",
+}
+# What a comparison is with, in a sentence; of a day, then of a week or month.
+_EARLIER: dict[Span, str] = {
+    "weekday": "a week before",
+    "week": "in the 7 days before",
+    "four_weeks": "in the 28 days before",
+    "month": "a day of the month before",
+    "four_weeks_ago": "four weeks before",
+    "year": "a year before",
+}
+_CHANCE = "which may be chance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +128,7 @@ class GrowthTable:
     rows: tuple[GrowthLine, ...]
     titles: tuple[str, ...]  # of the comparisons
     note: str  # what is compared with what; empty without rows
+    answer: str = ""  # of all traffic, in one sentence; empty if nothing can be compared
 
 
 def growth_table(facts: DailyFacts, titles: Sequence[str]) -> GrowthTable:
@@ -131,13 +150,53 @@ def growth_table(facts: DailyFacts, titles: Sequence[str]) -> GrowthTable:
         rows=tuple(replace(row, cells=tuple(compress(row.cells, is_known))) for row in rows),
         titles=tuple(compress(titles, is_known)),
         note=note,
+        answer=growth_answer(facts),
     )
+
+
+def growth_answer(facts: DailyFacts) -> str:
+    """Return whether the tokens of all traffic grow, in one sentence; empty if nothing is known.
+
+    `Flat: 0.4 % more than a week before, which may be chance.`
+    """
+    fleet = next((row for row in facts.growth if row.dimension == "fleet"), None)
+    known = [] if fleet is None else [one for one in _shown(fleet, facts) if _is_known(one)]
+    clear = [one for one in known if one.verdict in _GROWTH_WORDS]
+    rest = [one for one in known if one.verdict not in _GROWTH_WORDS]
+    if not known:
+        return ""
+    parts = [enumeration(list(map(_against_words, clear)))] if clear else []
+    if rest:
+        parts.append(f"{enumeration(list(map(_against_words, rest)))}, {_CHANCE}")
+    # Without a usual spread, a change can be neither growth nor chance.
+    if all(one.verdict == "unknown" for one in known):
+        return f"Not known yet: {'; '.join(parts)}, as too few days are known."
+    word = _GROWTH_ANSWERS[frozenset(one.verdict for one in clear)]
+    return f"{word}: {'; '.join(parts)}."
+
+
+def _is_known(comparison: Comparison) -> bool:
+    return comparison.change_ratio is not None
+
+
+def _against_words(comparison: Comparison) -> str:
+    """Return a comparison in a sentence: `0.4 % more than a week before`."""
+    words, earlier = change("tokens", comparison.change_ratio), _EARLIER[comparison.span]
+    return f"as many as {earlier}" if words == AS_USUAL else f"{words} than {earlier}"
+
+
+def _shown(row: GrowthRow, facts: DailyFacts) -> tuple[Comparison, ...]:
+    """Return the comparisons that a board shows of a name."""
+    if facts.edition is None:
+        return row.comparisons
+    spans = {change.span for change in facts.edition.changes}
+    return tuple(one for one in row.comparisons if one.span in spans)
 
 
 def growth_line(row: GrowthRow, facts: DailyFacts) -> GrowthLine:
     """Return the texts of a name on a board."""
     projected = tokens(row.month_projected)
-    comparisons = row.comparisons
+    comparisons = _shown(row, facts)
     totals: tuple[str, ...] = (projected,)
     if facts.edition is None:
         month = comparisons[-1].tokens
@@ -146,8 +205,6 @@ def growth_line(row: GrowthRow, facts: DailyFacts) -> GrowthLine:
             month = facts.month_to_date.tokens.value
         totals = (tokens(month), projected)
     else:
-        spans = {change.span for change in facts.edition.changes}
-        comparisons = tuple(one for one in comparisons if one.span in spans)
         is_projected = facts.period == "month" and facts.day.state == "running"
         totals = totals if is_projected else ()
     return GrowthLine(
@@ -191,6 +248,8 @@ def cache_answer(margin: CacheMargin | None) -> str:
         return ""
     saved, lost, target = margin.rows[0].saved_usd, margin.rows[0].lost_usd, margin.target_ratio
     words = f"Saved {_usd(saved)}"
+    if margin.saved_week_before_usd is not None:
+        words += f" ({_usd(margin.saved_week_before_usd)} a week before)"
     if target is None or lost is None:
         return f"{words}."
     if lost:

@@ -132,6 +132,7 @@ class View:
     growth_titles: tuple[str, ...]  # of the comparisons that are known for a name at least
     growth_totals: tuple[str, ...]  # of further columns: `November to date`, `Projected`
     growth_note: str
+    growth_answer: str  # whether the tokens of all traffic grow, in one sentence; may be empty
     segments_none: str  # in place of segments
     segments: tuple[SegmentRow, ...]
     segments_more: int
@@ -209,6 +210,7 @@ def view_of(facts: DailyFacts) -> View:
         if is_day
         else ("Projected",) * (facts.period == "month" and facts.day.state == "running"),
         growth_note=growth.note,
+        growth_answer=growth.answer,
         segments_none=NO_DIRECTORY if is_day else NO_SEGMENTS,
         segments=tuple(segment_row(one, facts) for one in facts.segments[:SEGMENTS_SHOWN]),
         segments_more=max(0, len(facts.segments) - SEGMENTS_SHOWN),

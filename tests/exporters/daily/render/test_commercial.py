@@ -4,8 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from exporters.daily.day.facts import CacheMargin, CacheRow
-from exporters.daily.render.commercial import GROWTH_TITLES, cache_answer, growth_table
+from exporters.daily.day.facts import (
+    CacheMargin,
+    CacheRow,
+    Comparison,
+    DailyFacts,
+    GrowthVerdict,
+)
+from exporters.daily.render.commercial import (
+    GROWTH_TITLES,
+    cache_answer,
+    growth_answer,
+    growth_table,
+)
 from exporters.daily.render.html import message
 from exporters.daily.render.plain_text import plain_text
 from tests.support.daily_samples import some_facts
@@ -38,6 +49,11 @@ def margin(saved: float | None, lost: float | None, customer_lost: float = 0.0) 
             "would be saved if these models reached it.",
         ),
         (
+            replace(margin(30.0, 10.0), saved_week_before_usd=28.5),
+            "Saved 30.00 USD (28.50 USD a week before), and lost 10.00 USD to models below a hit "
+            "rate of 40 %: 75 % of what would be saved if these models reached it.",
+        ),
+        (
             margin(12.0, 0.0),
             "Saved 12.00 USD: no model with known cached tokens is below a hit rate of 40 %.",
         ),
@@ -57,6 +73,60 @@ def test_the_margin_of_the_cache_is_answered_in_a_sentence(
     found: CacheMargin | None, words: str
 ) -> None:
     assert cache_answer(found) == words
+
+
+def compared(**verdicts: tuple[float | None, GrowthVerdict]) -> DailyFacts:
+    """A board whose traffic has these comparisons: change, and what it is; others are unknown."""
+    facts = some_facts()
+    comparisons = tuple(
+        Comparison(one.span, 1.0, None if by is None else 1.0, by, verdict)
+        for one in facts.growth[0].comparisons
+        for by, verdict in [verdicts.get(one.span, (None, "unknown"))]
+    )
+    growth = (replace(facts.growth[0], comparisons=comparisons), *facts.growth[1:])
+    return replace(facts, growth=growth)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        (
+            {"weekday": (0.004, "noise")},
+            "Flat: 0.4 % more than a week before, which may be chance.",
+        ),
+        (
+            {"weekday": (0.0, "noise"), "week": (-0.02, "noise")},
+            "Flat: as many as a week before and 2 % less than in the 7 days before, which may be "
+            "chance.",
+        ),
+        (
+            {"weekday": (0.004, "noise"), "four_weeks": (0.086, "up")},
+            "Growing: 8.6 % more than in the 28 days before; 0.4 % more than a week before, which "
+            "may be chance.",
+        ),
+        (
+            {"week": (-0.1, "down"), "month": (-0.2, "down")},
+            "Falling: 10 % less than in the 7 days before and 20 % less than a day of the month "
+            "before.",
+        ),
+        (
+            {"weekday": (-0.1, "down"), "week": (0.2, "up")},
+            "Mixed: 10 % less than a week before and 20 % more than in the 7 days before.",
+        ),
+        (
+            {"weekday": (0.1, "unknown"), "week": (None, "unknown")},
+            "Not known yet: 10 % more than a week before, which may be chance, as too few days are "
+            "known.",
+        ),
+        ({"weekday": (None, "unknown")}, ""),
+    ],
+)
+def test_whether_tokens_grow_is_answered_in_a_sentence(
+    verdicts: dict[str, tuple[float | None, GrowthVerdict]], words: str
+) -> None:
+    facts = compared(**verdicts)
+    assert growth_answer(facts) == words
+    assert (f"Are tokens growing? {words}\n" in plain_text(facts)) == bool(words)
 
 
 def test_a_comparison_that_is_unknown_for_every_name_has_no_column() -> None:
