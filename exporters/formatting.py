@@ -32,6 +32,8 @@ STEPS = (
 _BEFORE_LETTERS = re.compile(r"(?<=\d)(?=[a-z])")
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:ms|s|min|h|d|k|M|B|T|UTC|[A-Z]{3}|points?)\b))")
 _BEFORE_TIME = re.compile(r"(?<=\d{4}-\d{2}-\d{2}) (?=\d{2}:\d{2})")
+# Up to a length of time that is only expected, the step it is rounded up to.
+_STEPS_S = ((60.0, 10), (7_200.0, 60), (math.inf, 3_600))
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _WINDOW_UNITS = {"m": "minute", "h": "hour", "d": "day"}
 
@@ -180,6 +182,12 @@ def span(seconds: float | None) -> str:
 def whole_span(seconds: int) -> str:
     """Return a length of time like `span`, without tenths, which would change at every refresh."""
     return f"{seconds} s" if seconds < 10 else span(seconds)
+
+
+def about_span(seconds: float) -> str:
+    """Return a length of time that is only expected, which does not change at every refresh."""
+    step_s = next(step_s for longest_s, step_s in _STEPS_S if seconds <= longest_s)
+    return f"about {span(max(math.ceil(seconds / step_s), 1) * step_s)}"
 
 
 def clock(at_s: float) -> str:

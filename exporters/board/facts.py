@@ -14,6 +14,7 @@ from streams.events.fields import OTHER
 # On the page: met; not missed yet, but near it; missed; unknown.
 State = Literal["ok", "at_risk", "breached", "unknown"]
 Severity = Literal["page", "ticket", "info"]
+ObjectiveKey = tuple[str, str, str]  # policy, objective, name of its `per` dimension
 BUDGET_NEARLY_GONE = 0.1  # share of an error budget below which its objective is at risk
 
 
@@ -49,6 +50,11 @@ class ObjectiveRow:
     window: str = ""  # of the value, in words: `last 30 days`, `this month`
     budget_left_ratio: float | None = None  # error budgets only; below 0 it is overdrawn
     burn: tuple[tuple[str, float], ...] = ()  # (window, rate), shortest window first
+    name: str = ""  # of the scope's `per` dimension, as the state has it; a customer by its token
+
+    @property
+    def key(self) -> ObjectiveKey:
+        return self.policy, self.objective, self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +103,14 @@ class BreakdownRow:
 class Notification:
     """Whether the alert rules notify a person about an incident.
 
-    "firing" since `at_s`; "pending": it fires at `at_s` if its condition continues to hold; "none":
-    no rule holds.
+    "firing" since `at_s`; "pending": it fires at `at_s` if its condition continues to hold;
+    "expected": no rule holds yet, and one will about at `at_s` if the fault continues; "none": no
+    rule holds or is expected to.
     """
 
-    state: Literal["firing", "pending", "none"] = "none"
+    state: Literal["firing", "pending", "expected", "none"] = "none"
     at_s: float | None = None
+    severity: Severity | None = None  # None: that of its incident
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +164,7 @@ class Incident:
     where: Where = ()  # the places that it is about
     # Of incidents to which further places may come: they continue a record of this group.
     group: str = ""
+    objective: ObjectiveKey | None = None  # None if it is about no single objective
     id: str = ""  # of its page; given by the log
     is_over: bool = False  # its condition ended, but its alert is kept firing
     is_recovering: bool = False  # in the last seconds hardly any request failed

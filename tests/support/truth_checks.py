@@ -23,8 +23,12 @@ _RANK = {"breached": 0, "at_risk": 1, "unknown": 2, "ok": 3}
 _STATE_OF = {"page": "breached", "ticket": "at_risk"}
 # What the banner says of an alert that fires, or of one that is more urgent.
 _NOTIFIED = {"page": ("Paging since",), "ticket": ("Paging since", "Would page", "Ticket since")}
-# An incident about the second says also that the first holds.
-_SAID_WITH = {"TokenpulseObjectiveMissed": "TokenpulseErrorBudgetBurn"}
+# An incident about one of the second says also that the first holds.
+_SAID_WITH = {
+    "TokenpulseObjectiveMissed": ("TokenpulseErrorBudgetBurn",),
+    # The fleet's alert names the cell, and Alertmanager sends no page about the cell beside it.
+    "TokenpulseModelSlowInRegion": ("TokenpulseTtftHigh", "TokenpulseTpotHigh"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +147,8 @@ class Truth:
         near = self._near(moment.at_s - self.sight_s, moment.at_s + 2 * self.sight_s)
         # Healthy boards without incidents leave `Not paged` out.
         banners = {(OVERALL_WORDS[other.board.state], other.board.notification) for other in near}
-        # Between the two answers the board may have lost its numbers.
-        is_known = verdict != OVERALL_WORDS["unknown"]
+        # Between the two answers the board may have lost its numbers; it says so in other words.
+        is_known = verdict in set(OVERALL_WORDS.values()) - {OVERALL_WORDS["unknown"]}
         if is_known and (verdict, notification or "Not paged") not in banners:
             yield "the page differs from its facts", f"{verdict}, {notification}"
 
@@ -210,7 +214,7 @@ def _is_about(incident: Shown, alert: RuleAlert) -> bool:
     """
     is_firing = incident.notification == "firing"
     is_before_page = alert.severity == "ticket" and incident.severity == "page"
-    names = alert.name, _SAID_WITH.get(alert.name)
+    names = alert.name, *_SAID_WITH.get(alert.name, ())
     return incident.alert in names and (is_firing or is_before_page)
 
 

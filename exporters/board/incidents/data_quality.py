@@ -25,6 +25,7 @@ QUIET_AFTER_S = 60.0
 # the board knows nothing of the records since; as parts of the times after which that is an alert.
 _NO_NEWS_OF_WORKER = 1 / 3
 _NO_NEWS_OF_BROKER = 1 / 4
+_PACE_SPAN_S = 30.0  # of the counting, to tell when a worker will have caught up
 # Alerts that leave the numbers of the board as good as they are.
 _HARMLESS = {"TokenpulseArchiveOld", "TokenpulseClockOff", WINDOW_INCOMPLETE}
 
@@ -54,7 +55,7 @@ def data_quality(
     stale = [
         *_worker_incidents(reading, unowned),
         *_broker_incidents(reading, silences_s),
-        *_delay_incidents(reading, delays_s),
+        *_delay_incidents(reading, delays_s, totals.pace(("counted", ""), _PACE_SPAN_S)),
     ]
     incidents = [*stale, *pipeline_incidents(reading, totals)]
     # A halted partition is old data too, but its own alert says why.
@@ -199,16 +200,22 @@ def _delays_s(reading: BoardInput, unowned: dict[int, float | None]) -> dict[int
     }
 
 
-def _delay_incidents(reading: BoardInput, delays_s: dict[int, float]) -> Iterator[Incident]:
+def _delay_incidents(
+    reading: BoardInput, delays_s: dict[int, float], pace: float
+) -> Iterator[Incident]:
+    """Yield the partitions that are counted too late; `pace`: events that are counted a second."""
     if delays_s:
         waiting = sum(reading.lags.get(partition, 0) for partition in delays_s)
         records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
         words = (
             f"{partition_list(delays_s)} {'is' if len(delays_s) == 1 else 'are'} "
-            f"{fmt.span(max(delays_s.values()))} behind{records}."
+            f"{fmt.span(max(delays_s.values()))} behind{records}"
         )
+        # Of a worker that does not catch up, no end can be expected.
+        if not _has_fired(reading) and waiting and pace:
+            words += f"; {fmt.about_span(waiting / pace)} more at this pace"
         yield _stale_incident(
-            fmt.capitalize(words) if _has_fired(reading) else f"Catching up: {words}",
+            f"{fmt.capitalize(words) if _has_fired(reading) else f'Catching up: {words}'}.",
             reading,
             "behind",
         )

@@ -9,7 +9,7 @@ from slo.alert_state import AlertState
 NOT_NOTIFIED = "Not paged"
 _DAY_S = 86_400.0
 _PLACES_MAX = 2  # in the banner
-_STATE_RANK = {"firing": 0, "pending": 1, "none": 2}
+_STATE_RANK = {"firing": 0, "pending": 1, "expected": 2, "none": 3}
 
 
 def incident_key(alert: str, *place: str) -> str:
@@ -33,8 +33,11 @@ def notification_of(states: Iterable[AlertState]) -> Notification:
 
 
 def notification_words(incident: Incident, now_s: float) -> str:
-    """Return `Paging since 20:54 UTC`, `Would page in 40 s`, `Ticket since ...` or `Not paged`."""
-    notification, is_page = incident.notification, incident.severity == "page"
+    """Return `Paging since 20:54 UTC`, `Would page in 40 s`, `Ticket since ...` or `Not paged`.
+
+    `Would page in about 9 min` if no rule holds yet, and one will.
+    """
+    notification, is_page = incident.notification, _is_page(incident)
     # No rule stands behind it, so no person can be notified of it.
     if incident.severity == "info":
         return "Note"
@@ -42,8 +45,15 @@ def notification_words(incident: Incident, now_s: float) -> str:
         return NOT_NOTIFIED
     if notification.state == "firing":
         return f"{'Paging' if is_page else 'Ticket'} since {since_text(notification.at_s, now_s)}"
-    ahead = fmt.whole_span(max(round(notification.at_s - now_s), 0))
+    ahead_s = max(round(notification.at_s - now_s), 0)
+    ahead = fmt.whole_span(ahead_s)
+    if notification.state == "expected":
+        ahead = fmt.about_span(ahead_s)
     return f"Would page in {ahead}" if is_page else f"Ticket in {ahead}"
+
+
+def _is_page(incident: Incident) -> bool:
+    return (incident.notification.severity or incident.severity) == "page"
 
 
 def notification_tone(incident: Incident) -> Severity:
@@ -51,7 +61,9 @@ def notification_tone(incident: Incident) -> Severity:
 
     If no person is notified, its colour must not say so.
     """
-    return "info" if incident.notification.state == "none" else incident.severity
+    if incident.notification.state == "none":
+        return "info"
+    return incident.notification.severity or incident.severity
 
 
 def overall_notification(incidents: Sequence[Incident], now_s: float) -> str:
@@ -63,7 +75,7 @@ def overall_notification(incidents: Sequence[Incident], now_s: float) -> str:
     first = min(
         (incident for incident in incidents if incident.notification.state != "none"),
         key=lambda incident: (
-            incident.severity != "page",
+            not _is_page(incident),
             _STATE_RANK[incident.notification.state],
             incident.notification.at_s,
         ),

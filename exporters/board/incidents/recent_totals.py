@@ -39,6 +39,12 @@ class RecentTotals:
         # A total falls only if the state is rebuilt; that is no negative rise.
         return max(totals.get(key, 0) - before.get(key, 0), 0)
 
+    def pace(self, key: TotalKey, span_s: float) -> float:
+        """Return by how much a total rises in a second, over a span or since the first sample."""
+        now_s = self._now[0]
+        begin_s = next((at_s for at_s, _ in self._samples if at_s >= now_s - span_s), now_s)
+        return self.rise(key, span_s) / (now_s - begin_s) if begin_s < now_s else 0.0
+
     def rises(self, kind: str) -> dict[str, int]:
         """Return the rises above zero of all totals of one kind, by name."""
         rises = {

@@ -50,6 +50,7 @@ OVERALL_WORDS: Mapping[State, str] = {
     "breached": "Unhealthy",
     "unknown": "Unknown",
 }
+CATCHING_UP = "Catching up"
 BURN_WINDOWS = ("5m", "1h", "6h", "3d")  # those that the burn alerts look at
 # With its unit, as ages change theirs: `59 s`, `1 min`, `1 min 1 s`.
 _NUMBER = re.compile(r"\d[\d.,]*(?: (?:ms|s|min|h|d)\b(?: \d+ (?:s|min|h)\b)?)?")
@@ -91,6 +92,7 @@ def fragments(state: LiveState) -> dict[str, str]:
         "problem": state.problem,
         "starting": state.starting,
         "phase": data_phase(state),
+        "verdict": verdict(state),
         "aged": False,
         "base": "",
         "runbooks_url": (state.runbooks_url or "").rstrip("/"),
@@ -122,8 +124,28 @@ def page(parts: Mapping[str, str], state: LiveState, assets: Mapping[str, str], 
 
 def title(state: LiveState) -> str:
     """Return the title of the browser's tab; the state comes first, as tabs are narrow."""
+    return f"{verdict(state)} · Tokenpulse"
+
+
+def verdict(state: LiveState) -> str:
+    """Return the state of the service in one or two words; each has a colour of its own."""
     facts = state.facts
-    return f"{OVERALL_WORDS[facts.state if facts else 'unknown']} · Tokenpulse"
+    if facts is not None and facts.state != "unknown":
+        return OVERALL_WORDS[facts.state]
+    match data_phase(state):
+        case "catching":
+            return CATCHING_UP
+        case "empty" if facts is None:
+            return "Starting" if state.starting else "Nothing counted"
+        case "empty":
+            return "Idle"
+        case _:
+            return OVERALL_WORDS["unknown"]
+
+
+def short_headline(facts: LiveFacts) -> str:
+    """Return the headline without the words of the verdict beside it."""
+    return fmt.capitalize(facts.headline.removeprefix(f"{CATCHING_UP}: "))
 
 
 def with_keys(incidents: Sequence[Incident]) -> list[KeyedIncident]:
@@ -284,6 +306,7 @@ TEMPLATE_GLOBALS: Mapping[str, object] = {
     "formatting": fmt,
     "STATE_WORDS": STATE_WORDS,
     "OVERALL_WORDS": OVERALL_WORDS,
+    "short_headline": short_headline,
     "budget_state": budget_state,
     "budget_width": budget_width,
     "burn_columns": burn_columns,

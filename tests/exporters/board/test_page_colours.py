@@ -1,6 +1,7 @@
 """Colours of the live board: contrast, one for each state, and none outside the variables."""
 
 import re
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from exporters.board.facts import (
     LiveFacts,
     LiveState,
 )
-from exporters.board.live.page import fragments
+from exporters.board.live.page import fragments, page, title
 from tests.support.board_samples import WELL
 
 STATIC = Path(facts_module.__file__).parent / "static"
@@ -98,6 +99,53 @@ def test_the_banner_has_the_colour_of_what_the_data_is_like() -> None:
     # What is usual in the first seconds is no error.
     assert "no state of group" not in parts["status"] + parts["incidents"]
     assert 'data-severity="page"' not in parts["incidents"]
+
+
+@pytest.mark.parametrize(
+    ("headline", "changes", "told"),
+    [
+        (
+            "Catching up: partition 0 is 6 min behind.",
+            {"catching_up": True},
+            ("Catching up", "Partition 0 is 6 min behind."),
+        ),
+        (
+            "These numbers are old: no worker runs.",
+            {"state": "breached"},
+            ("Unknown", "These numbers are old: no worker runs."),
+        ),
+    ],
+)
+def test_each_colour_of_the_banner_has_a_word_that_the_sentence_does_not_repeat(
+    headline: str, changes: dict[str, Any], told: tuple[str, str]
+) -> None:
+    freshness = replace(WELL.freshness, **changes)
+    facts = replace(WELL, state="unknown", headline=headline, freshness=freshness)
+    assert _banner(LiveState(facts, None, 1.0)) == told
+
+
+def test_a_board_without_requests_is_idle_and_one_without_events_says_so() -> None:
+    idle = LiveState(replace(WELL, state="unknown", requests=0), None, 1.0)
+    nothing = LiveState(None, "no state", 1.0, nothing_counted=True)
+    unread = LiveState(None, "Redis does not answer", 1.0)
+    verdicts = [_banner(state)[0] for state in (idle, nothing, unread)]
+    assert verdicts == ["Idle", "Nothing counted", "Unknown"]
+    # The glossary explains each of them.
+    board = page(fragments(idle), idle, defaultdict(str), "")
+    glossary = board.partition('id="glossary"')[2]
+    for word in (*verdicts, "Catching up", "Starting"):
+        assert re.search(rf"<dt>[^<]*\b{word}\b", glossary), word
+    assert title(idle) == "Idle · Tokenpulse"
+
+
+def _banner(state: LiveState) -> tuple[str, str]:
+    """Return the verdict and the sentence of the banner."""
+    part = fragments(state)["status"].replace("\N{NO-BREAK SPACE}", " ")
+    verdict = re.search('id="verdict">([^<]*)<', part)
+    headline = re.search('id="headline">([^<]*)<', part)
+    assert verdict is not None
+    assert headline is not None
+    return verdict[1], headline[1]
 
 
 def test_no_colour_stands_outside_the_variables() -> None:
