@@ -40,7 +40,6 @@ from slo.policy.indicators import (
 from slo.policy.policy import ErrorBudgetObjective, Policy
 from slo.policy.selection import Selection
 from slo.policy.units import percent_text
-from streams.events.fields import ELIGIBLE as USUALLY_ELIGIBLE
 
 # Of these an error budget is requests; of the other kinds it is minutes or slices.
 _COUNT_REQUESTS = (RequestRatio, LatencyRatio)
@@ -150,10 +149,7 @@ def _kind(objective: ErrorBudgetObjective) -> str:
     # An outage raises only burn rates of the failures that availability counts.
     if not isinstance(indicator, RequestRatio | MinuteUptime | SliceRatioMean):
         return "latency"
-    is_usual = indicator.eligible == USUALLY_ELIGIBLE and indicator.failed == USUALLY_ELIGIBLE - {
-        "success"
-    }
-    return "availability" if is_usual and not indicator.error_classes else "errors"
+    return "availability" if indicator.is_availability else "errors"
 
 
 def _miss_alert(policy: Policy, objective: ErrorBudgetObjective) -> Alert:

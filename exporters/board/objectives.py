@@ -175,6 +175,7 @@ def _budget_status(result: ObjectiveResult, alerts: ActiveAlerts, name_of: NameO
         window=_window(objective),
         budget_left_ratio=None if status.budget_left is None else float(status.budget_left),
         burn=tuple((window, float(rate)) for window, rate in status.burn.items()),
+        name=result.name,
     )
 
 
@@ -198,6 +199,7 @@ def _threshold_status(status: ThresholdStatus, name_of: NameOf) -> ObjectiveRow:
         value=f"{value_text(status)}{f', {known}' if known else ''}",
         target=_target(status.objective),
         window=_window(status.objective),
+        name=status.name,
     )
 
 

@@ -80,6 +80,12 @@ class _OfRequests(PolicyPart):
             raise ValueError(f"{', '.join(outside)} failed without being eligible; add to eligible")
         return self
 
+    @property
+    def is_availability(self) -> bool:
+        """Return whether the failures are those of `tokenpulse_availability_ratio`."""
+        failed = ELIGIBLE - {"success"}
+        return (self.eligible, self.failed) == (ELIGIBLE, failed) and not self.error_classes
+
 
 class RequestRatio(_OfRequests):
     """Share of eligible requests that did not fail (a transaction ratio)."""

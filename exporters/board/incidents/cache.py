@@ -18,7 +18,7 @@ import numpy.typing as npt
 from exporters import formatting as fmt
 from exporters.board.facts import Extent, Incident, Severity, covers
 from exporters.board.incidents.clusters import EVERYWHERE
-from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW, USUAL_WINDOW
 from exporters.board.incidents.floods import CustomerFlood
 from exporters.board.incidents.localisation import SeriesGroups
 from exporters.board.incidents.notifications import incident_key
@@ -35,7 +35,6 @@ from streams.state.slices import KNOWN, KNOWN_AT
 from streams.state.tables import Ints
 
 CACHE_LOW = "TokenpulseCacheHitLow"
-USUAL_WINDOW = "1h"
 _MISSING_MIN = 0.4  # share of the usual cached tokens; normal minutes miss a few hundredths
 # The usual share of n requests varies from minute to minute like that of n / 3 independent ones,
 # as a few long prompts have most of the tokens, and each is read from the cache nearly all or not.

@@ -18,12 +18,15 @@ from exporters.board.incidents.localisation import (
     Split,
 )
 from exporters.windows.incremental import Sums
-from exporters.windows.measured import failures, stream_failures
+from exporters.windows.measured import failures, outcome_counts, stream_failures
 from slo.policy.conditions import BURN_MIN_FAILURES
 from streams.state.tables import Ints
 
 EVERYWHERE = "everywhere"
 CLUSTERS_MAX = 3
+SHARE_MIN_REQUESTS = 20  # for their share of failures to be shown
+STREAMING_SHARE = 0.8  # of the failures that are broken streams, for streaming to be named
+_CONCENTRATED = 0.9  # share of the failures in one place, for it to be their cause perhaps
 _REQUESTS = slice(len(STREAM_NAMES))  # rows of FailureCounts without the probes
 
 
@@ -69,6 +72,7 @@ class FailureCounts:
                 np.stack((nothing, total, nothing)),
             )
         self.bad, self.total = by_stream
+        self._broken_streams = outcome_counts(sums.counts.values).get("stream_error", 0)
 
     def inside(self, where: Localisation | None, stream: str | None) -> npt.NDArray[np.bool_]:
         """Return a mask of the rows and series of a cluster."""
@@ -78,6 +82,11 @@ class FailureCounts:
         if stream is not None:
             mask &= (np.arange(len(mask)) == STREAM_NAMES.index(stream))[:, None]
         return mask
+
+    def share(self, series: Ints) -> float:
+        """Return the share of failures of some series (1 for each of them, else 0); 0 of few."""
+        bad, total = int((self.bad * series).sum()), int((self.total * series).sum())
+        return bad / total if total >= SHARE_MIN_REQUESTS else 0.0
 
     def clusters(self, allowed: float) -> Iterator[FailureCluster]:
         """Yield the worst cluster, then the worst of the remaining requests, while it is too bad.
@@ -108,6 +117,18 @@ class FailureCounts:
             # Counts of the named cluster become 0, so that the next round finds another.
             bad, total = bad * ~mask, total * ~mask
 
+    def is_spread(self, cluster: FailureCluster) -> bool:
+        """Return whether no smaller place has nearly all failures of a cluster."""
+        mask = self.inside(cluster.where, cluster.stream)
+        splits = self._groups.splits((self.bad * mask).sum(axis=0), (self.total * mask).sum(axis=0))
+        return not any(
+            np.any(
+                (split.bad > _CONCENTRATED * cluster.bad)
+                & (split.total <= _CONCENTRATED * cluster.total)
+            )
+            for split in splits.values()
+        )
+
     def recount(self, cluster: FailureCluster) -> FailureCluster:
         """Return a cluster of other counts with the counts of these."""
         mask = self.inside(cluster.where, cluster.stream)
@@ -129,17 +150,37 @@ class FailureCounts:
         # so both kinds of explanation compete, and the second is sought inside the first.
         splits = self._groups.splits(bad.sum(axis=0), total.sum(axis=0))
         best = self._groups.localise(question, splits | self._by_stream(bad, total), allowed)
+        stream_of_all = None
+        if best is None and self._is_of_streams(bad):
+            stream_of_all = STREAM_NAMES[0]
+        elif best is not None and best.dimension == STREAM:
+            stream_of_all = best.names[0]
+        if stream_of_all is not None:
+            row = STREAM_NAMES.index(stream_of_all)
+            splits = self._groups.splits(bad[row], total[row])
+            return self._groups.localise(f"{question} place", splits, allowed), stream_of_all
         if best is None:
             return None, None
-        if best.dimension == STREAM:
-            row = STREAM_NAMES.index(best.names[0])
-            splits = self._groups.splits(bad[row], total[row])
-            return self._groups.localise(f"{question} place", splits, allowed), best.names[0]
+        if self._is_of_streams(bad):
+            return best, STREAM_NAMES[0]
         inside = self._groups.inside(best)
         stream = self._groups.localise(
             f"{question} stream", self._by_stream(bad[:, inside], total[:, inside]), allowed
         )
         return best, None if stream is None else stream.names[0]
+
+    def _is_of_streams(self, bad: Ints) -> bool:
+        """Return whether nearly all failures are broken streams, of which there are no others.
+
+        So few of them may be no evidence yet that only streamed requests fail.
+        """
+        failed = int(bad.sum())
+        # Of the first round only: the outcomes of what is left then are not known.
+        return (
+            self.is_stream_known
+            and failed == int(self.bad.sum())
+            and self._broken_streams >= STREAMING_SHARE * failed
+        )
 
     def _by_stream(self, bad: Ints, total: Ints) -> dict[str, Split]:
         if not self.is_stream_known:

@@ -7,6 +7,7 @@ outage is shown within seconds.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from math import log
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,14 @@ from exporters.board.alerts import (
 )
 from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident, Severity
-from exporters.board.incidents.clusters import EVERYWHERE, FailureCluster, FailureCounts
-from exporters.board.incidents.localisation import STREAM_NAMES, SeriesGroups
+from exporters.board.incidents.budgets import expected_notification
+from exporters.board.incidents.clusters import (
+    EVERYWHERE,
+    STREAMING_SHARE,
+    FailureCluster,
+    FailureCounts,
+)
+from exporters.board.incidents.localisation import EVIDENCE_MIN, STREAM_NAMES, SeriesGroups
 from exporters.board.incidents.newest import NewestFailures, Recovery
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.input import BoardInput
@@ -34,15 +41,16 @@ from exporters.board.objectives import NameOf
 from exporters.windows.incremental import Sums
 from exporters.windows.measured import outcome_counts
 from slo.alert_state import AlertState
-from slo.policy.conditions import FLOOD_TIMES_OTHERS, OUTAGE_BELOW
+from slo.policy.conditions import FLOOD_TIMES_OTHERS, OUTAGE_BELOW, USUAL_MIN_REQUESTS
 from streams.events.decoder import ELIGIBLE
 from streams.state.measures import SERIES_DIMENSIONS
 from streams.state.tables import Ints
 
 OUTAGE_WINDOW = "1m"
-_STREAMING_SHARE = 0.8  # of the failures that are broken streams, for streaming to be named
+USUAL_WINDOW = "1h"
 _EXPLAINED_SHARE = 0.5  # of an alert's failures that are in a place, for it to be the same fault
-# Of the last seconds; with fewer, streams and places are hardly told apart.
+# Of the last seconds; with fewer, streams and places are hardly told apart, and a few more than
+# usual may be chance.
 _EARLY_MIN_FAILURES = 16
 GROUP = "failures"
 INCIDENTS_MAX = 3
@@ -89,16 +97,19 @@ def outages(
         allowed = 1 - float(OUTAGE_BELOW)
     kept = [alert for alert in reading.alerts.kept if alert.alert == OUTAGE]
     unexplained = [*reading.alerts.outages, *kept]
-    failed_of = {id(alert): bad * _inside_alert(alert, reading) for alert in unexplained}
+    burns = [alert for alert in reading.alerts.states if _is_page_about_failures(alert)]
+    failed_of = {id(alert): bad * _inside_alert(alert, reading) for alert in (*unexplained, *burns)}
     all_requests = int(counts.total.sum())
     named: set[str] = set()
     clusters = list(counts.clusters(allowed))
     # A fault of a part of all requests takes seconds to be a share of the minute.
     if not clusters and counts.is_stream_known == newest.is_stream_known:
+        early = list(newest.clusters(allowed))
+        usual = FailureCounts(reading.windows[USUAL_WINDOW]["series"], groups, series)
         clusters = [
             counts.recount(cluster)
-            for cluster in newest.clusters(allowed)
-            if cluster.bad >= _EARLY_MIN_FAILURES
+            for cluster in early
+            if cluster.bad >= _EARLY_MIN_FAILURES or _is_unusual(cluster, newest, usual)
         ]
     for cluster in clusters:
         where = cluster.where
@@ -114,6 +125,18 @@ def outages(
             severity = "ticket"
         name = OUTAGE if explained else BURN
         last = recovery.newest(cluster, newest, reading.now_s, reading.newest_s)
+        where_is = groups.where(cluster.where)
+        # Of an early sign: the page about the budget that it spends, once its condition holds.
+        paging = explained or [
+            alert
+            for alert in burns
+            if _is_same_fault(alert, failed_of[id(alert)], inside, cluster.bad)
+        ]
+        notification = notification_of(paging)
+        if not paging and not (last is not None and last.is_recovering):
+            notification = expected_notification(
+                reading, where_is, lambda series: max(counts.share(series), newest.share(series))
+            )
         # Streams and other requests of one place may fail for two reasons: two incidents.
         kind = (cluster.stream or "",) if cluster.place in named else ()
         named.add(cluster.place)
@@ -124,9 +147,9 @@ def outages(
             name,
             # One key for the outage and its early sign: the same incident.
             incident_key(GROUP, cluster.place, *kind),
-            notification_of(explained),
+            notification,
             _extent(cluster, last, all_requests, int(newest.total.sum())),
-            where=groups.where(cluster.where),
+            where=where_is,
             group=GROUP,
             is_recovering=last is not None and last.is_recovering,
         )
@@ -134,6 +157,34 @@ def outages(
     holding = [alert for alert in unexplained if alert.holds]
     holding.sort(key=lambda alert: (URGENCY[severity_of(alert)], alert.value))
     yield from map(_outage_by_labels, holding[:INCIDENTS_MAX])
+
+
+def _is_unusual(cluster: FailureCluster, newest: FailureCounts, usual: FailureCounts) -> bool:
+    """Return whether a few failures of the last seconds are of one kind and place, and no chance.
+
+    `usual`: counts of the last hour.
+    """
+    is_named = cluster.stream is not None and (
+        cluster.where is not None or newest.is_spread(cluster)
+    )
+    if not is_named or usual.is_stream_known != newest.is_stream_known:
+        return False
+    hour = usual.recount(cluster)
+    bad, total = hour.bad - cluster.bad, hour.total - cluster.total
+    if total < USUAL_MIN_REQUESTS:
+        return False
+    # One more than there were, as a rate of exactly 0 is never certain.
+    expected = cluster.total * (bad + 1) / total
+    excess = cluster.bad - expected
+    return excess > 0 and cluster.bad * log(cluster.bad / expected) - excess >= EVIDENCE_MIN
+
+
+def _is_page_about_failures(alert: AlertState) -> bool:
+    """Return whether an alert pages about the error budget of the fleet, a model or a region."""
+    labels = alert.rule_labels
+    if (alert.alert, alert.severity, labels.get("kind")) != (BURN, "page", "availability"):
+        return False
+    return labels.get("scope") in ("fleet", *alert.series)
 
 
 def _is_same_fault(
@@ -206,7 +257,7 @@ def _failure_words(
     outcomes = ", ".join(_commonest(failed))
     stream = cluster.stream
     # If all requests are streamed nothing can be compared, but only streamed answers end early.
-    if stream is None and failed["stream_error"] >= _STREAMING_SHARE * failed.total():
+    if stream is None and failed["stream_error"] >= STREAMING_SHARE * failed.total():
         stream = STREAM_NAMES[0]
     noun, minute = f"{_REQUESTS[cluster.stream]}request", fmt.last_window(OUTAGE_WINDOW)
     if last is not None and last.is_shown:

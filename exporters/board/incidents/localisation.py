@@ -31,7 +31,7 @@ _WORDS = {"service_tier": "tier"}
 _NAMES_MAX = 3  # places of one kind that are blamed together
 _CONTRAST_MIN = 2.0  # odds of a bad request, against elsewhere
 _ELSEWHERE_MAX = 0.75  # share of bad ones elsewhere, against overall; two places may fail at once
-_EVIDENCE_MIN = 8.0  # log likelihood ratio; by chance it occurs once in 16,000 refreshes
+EVIDENCE_MIN = 8.0  # log likelihood ratio; by chance it occurs once in 16,000 refreshes
 _BAD_MIN = 3
 _HYSTERESIS = 1.5  # by which the evidence for another place must be better to replace the last
 
@@ -103,7 +103,7 @@ def localise(
     """
     last_place = None if last is None else (last.dimension, frozenset(last.names))
     # Weaker evidence than the minimum never wins.
-    best, best_score = None, _EVIDENCE_MIN
+    best, best_score = None, EVIDENCE_MIN
     for dimension in (*DIMENSIONS, STREAM):
         if dimension in splits:
             for score, candidate in _candidates(dimension, splits[dimension], allowed, share_min):

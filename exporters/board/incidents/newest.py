@@ -11,10 +11,13 @@ late, so the last seconds are compared with it:
 from dataclasses import dataclass
 from math import sqrt
 
-from exporters.board.incidents.clusters import FailureCluster, FailureCounts
+from exporters.board.incidents.clusters import (
+    SHARE_MIN_REQUESTS,
+    FailureCluster,
+    FailureCounts,
+)
 
 NEWEST_S = 20  # the slice of ten seconds that is filling, and the one before it
-_MIN_REQUESTS = 20  # for their share of failures to be shown
 _DIFFERS = 0.1  # from the share of the minute, relative to it, to be worth its words
 _RECOVERS_BELOW = 0.25  # share of the failures that the rate of the minute would give
 _CHANCE_DEVIATIONS = 2.6  # of so few failures at an unchanged rate: about once in 200 refreshes
@@ -51,7 +54,7 @@ class Recovery:
             return None
         mask = counts.inside(cluster.where, cluster.stream)
         bad, total = int(counts.bad[mask].sum()), int(counts.total[mask].sum())
-        if total < _MIN_REQUESTS:
+        if total < SHARE_MIN_REQUESTS:
             return None
         share, minute = bad / total, cluster.bad / cluster.total
         is_recovering = self._is_recovering(cluster, bad, total * minute, now_s)

@@ -12,6 +12,7 @@ only after some minutes.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,7 @@ from exporters import formatting as fmt
 from exporters.board.alerts import SLOW_CELL, URGENCY, severity_of
 from exporters.board.breakdown import FleetTargets
 from exporters.board.facts import Extent, Incident, covers
-from exporters.board.incidents.cache import USUAL_WINDOW
-from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW
+from exporters.board.incidents.failures import INCIDENTS_MAX, OUTAGE_WINDOW, USUAL_WINDOW
 from exporters.board.incidents.localisation import Localisation, SeriesGroups
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.incidents.thresholds import slow_group
@@ -157,7 +157,38 @@ def slow_cell_incidents(reading: BoardInput, policies: Iterable[Policy]) -> Iter
             notification_of([state]),
             where=(("model", model), ("region", region)),
             group=slow_group(latency),
+            objective=(*about, ""),
         )
+
+
+def explained_by_another(
+    alerted: Sequence[Incident], cells: Sequence[Incident]
+) -> Iterator[Incident]:
+    """Yield the incidents of latency alerts that are about a fault of another one of these.
+
+    `alerted`: of the objectives, with the places that explain them. `cells`: of one model in one
+    region. The alert of an objective tells of the cells inside its places, as Alertmanager sends
+    no page about these beside it. Until it fires, that of the same cell may fire first.
+    """
+    for cell in cells:
+        same = [other for other in alerted if other.objective == cell.objective]
+        for other in same:
+            if not covers(other.where, cell.where):
+                continue
+            if _firing_order(other) <= _firing_order(cell):
+                yield cell
+                break
+            if covers(cell.where, other.where):
+                yield other
+
+
+def _firing_order(incident: Incident) -> tuple[bool, float]:
+    """Return a key that sorts incidents whose alerts fire before those whose alerts will fire."""
+    notification = incident.notification
+    # Of two that fire, the one about the objective says more, whichever was first.
+    if notification.state == "firing":
+        return False, 0.0
+    return True, notification.at_s or inf
 
 
 def _incident(

@@ -73,6 +73,7 @@ def threshold_incidents(
                 _extent(status),
                 where=_where(status, groups.where(explained_by)),
                 group=_group(status),
+                objective=(status.policy.name, status.objective.name, status.name),
             )
 
 
@@ -210,11 +211,15 @@ def _missing_tokens(indicator: TokenVolumeDrop, reading: BoardInput) -> dict[str
 
 def series_inside(status: ThresholdStatus, reading: BoardInput) -> Ints:
     """Return 1 for each series that an objective is about, else 0."""
-    scope = status.objective.scope
+    return scope_series(status.objective.scope, status.name, reading)
+
+
+def scope_series(scope: Scope, name: str, reading: BoardInput) -> Ints:
+    """Return 1 for each series in a scope, else 0; `name`: of its `per` dimension."""
     wanted = scope.names()
     inside = []
     for key in reading.names["series"]:
         values: dict[str, str] = dict(zip(SERIES_DIMENSIONS, key, strict=True))
         is_named = all(values[dimension] in names for dimension, names in wanted.items())
-        inside.append(is_named and (scope.per is None or values[scope.per] == status.name))
+        inside.append(is_named and (scope.per is None or values[scope.per] == name))
     return np.array(inside, np.int64)

@@ -10,6 +10,7 @@ from exporters import formatting as fmt
 from exporters.board.facts import (
     BreakdownRow,
     Incident,
+    ObjectiveKey,
     ObjectiveRow,
     Severity,
     State,
@@ -43,6 +44,7 @@ class _Finding:
     words: str
     value: str = ""  # of a card, as its objective has them
     target: str = ""
+    objective: ObjectiveKey | None = None  # None for a card
 
 
 def make_banner(
@@ -81,11 +83,12 @@ def make_banner(
     if is_explained:
         return Banner(worst, _listed(incidents))
     # No incident explains the colour: the cards and objectives of this state do.
-    reasons = [finding.words for finding in findings if finding.state == worst]
-    # The incident of an objective that is missed begins with the same words.
-    begins = tuple(words.partition(":")[0] for words in reasons[:_FINDINGS_MAX])
-    others = [incident for incident in incidents if not incident.words.startswith(begins)]
-    return Banner(worst, _reasons(reasons) + (_also(others) if others else ""))
+    reasons = [finding for finding in findings if finding.state == worst]
+    # The incidents of an objective that the sentence names are no others.
+    named = {finding.objective for finding in reasons[:_FINDINGS_MAX]} - {None}
+    others = [incident for incident in incidents if incident.objective not in named]
+    words = _reasons([finding.words for finding in reasons])
+    return Banner(worst, words + (_also(others) if others else ""))
 
 
 def _state_of(incident: Incident) -> State:
@@ -194,7 +197,7 @@ def _missed_objectives(
         scope = "" if row.scope == "fleet" else f" ({row.scope})"
         verb = "is missed" if row.state == "breached" else "is at risk"
         words = f"Objective {row.objective}{scope} {verb}: {row.value}, target {row.target}"
-        yield _Finding(row.state, words), row
+        yield _Finding(row.state, words, objective=row.key), row
 
 
 def _calm(cards: Mapping[str, TileValue]) -> str:

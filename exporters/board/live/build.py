@@ -14,10 +14,11 @@ from exporters.board.alerts import URGENCY, AlertRules
 from exporters.board.breakdown import FleetTargets, breakdown, request_details
 from exporters.board.facts import CustomerFailures, Incident, LiveFacts
 from exporters.board.incidents.budgets import budget_incidents
-from exporters.board.incidents.cache import USUAL_WINDOW, early_cache_failures
+from exporters.board.incidents.cache import early_cache_failures
 from exporters.board.incidents.data_quality import DataQuality, data_quality
 from exporters.board.incidents.failures import (
     OUTAGE_WINDOW,
+    USUAL_WINDOW,
     customer_incidents,
     denial_incidents,
     other_incidents,
@@ -31,7 +32,11 @@ from exporters.board.incidents.newest import Recovery
 from exporters.board.incidents.notifications import overall_notification
 from exporters.board.incidents.rate_limits import early_rate_limits
 from exporters.board.incidents.recent_totals import RecentTotals
-from exporters.board.incidents.slow import early_slowness, slow_cell_incidents
+from exporters.board.incidents.slow import (
+    early_slowness,
+    explained_by_another,
+    slow_cell_incidents,
+)
 from exporters.board.incidents.thresholds import threshold_incidents
 from exporters.board.input import BoardInput
 from exporters.board.live.banner import make_banner, with_incident_states
@@ -175,9 +180,10 @@ class LiveBoard:
             about_cells = list(slow_cell_incidents(reading, self._policies))
             about_latency = about_thresholds + about_cells
             incidents += early_slowness(reading, self._groups, self.limits, about_latency)
-            incidents += about_latency
+            explained = list(explained_by_another(about_thresholds, about_cells))
+            incidents += (one for one in about_latency if one not in explained)
             incidents += budget_incidents(reading, str)
-            incidents += other_incidents(reading, incidents)
+            incidents += other_incidents(reading, [*incidents, *explained])
         return tuple(
             sorted(
                 incidents,

@@ -140,12 +140,27 @@ def test_only_the_objective_of_a_card_is_left_out_beside_it(
 
 def test_the_incident_of_a_missed_objective_is_not_announced_beside_it() -> None:
     row = replace(WELL.objectives[0], objective="uptime", scope="fleet", state="breached")
-    missed = Incident("ticket", "Objective uptime is missed: its error budget is spent.", None)
+    missed = Incident("ticket", "The error budget of uptime is spent.", None, objective=row.key)
     cards = dict.fromkeys(CARDS, replace(WELL.availability_ratio, state="ok"))
     banner = make_banner([missed], FRESH, 1, cards, (row,))
     assert banner.headline == f"Objective uptime is missed: {row.value}, target {row.target}."
     cold = Incident("ticket", "The cache fails.", None)
     banner = make_banner([missed, cold], FRESH, 1, cards, (row,))
+    assert banner.headline.endswith(". 1 incident below.")
+
+
+@pytest.mark.parametrize(
+    "other", [("acme", "uptime", ""), ("default", "uptime", "eu-west-1"), ("default", "up", "")]
+)
+def test_an_incident_is_counted_beside_an_objective_of_the_same_words(
+    other: tuple[str, str, str],
+) -> None:
+    row = replace(WELL.objectives[0], objective="uptime", scope="fleet", state="breached")
+    words = "Objective uptime is missed: its error budget is spent."
+    incident = Incident("ticket", words, None, objective=other)
+    cards = dict.fromkeys(CARDS, replace(WELL.availability_ratio, state="ok"))
+    assert row.key == ("default", "uptime", "")
+    banner = make_banner([incident], FRESH, 1, cards, (row,))
     assert banner.headline.endswith(". 1 incident below.")
 
 

@@ -121,7 +121,7 @@ def test_a_fault_elsewhere_is_not_the_outage_whose_alert_is_kept(
     events = traffic(3, 10, NOW_S - 300, NOW_S, lambda one: fails if chance.random() < 0.1 else {})
     facts = facts_with(configured(), FixedRules([KEPT]), events)
     new = [incident for incident in facts.incidents if not incident.is_over]
-    assert [incident.notification.state for incident in new] == ["none"]
+    assert [incident.notification.state for incident in new] == ["expected"]
     assert len(over(facts)) == 1
 
 

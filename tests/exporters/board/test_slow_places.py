@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporters.board.facts import Incident, LiveFacts, covers
+from exporters.board.facts import Incident, LiveFacts, Notification, Where, covers
+from exporters.board.incidents.slow import explained_by_another
 from tests.support.exporter_state import NOW_S
 from tests.support.live_board import facts_of
 from tests.support.live_facts import World, in_world, told, traffic
@@ -157,12 +158,27 @@ def test_a_slowness_that_the_alert_of_the_fleet_places_is_named_once(
     assert slow_ones(facts) == []
 
 
+CELL = {"model": "opus", "region": "us-east-1"}
+
+
+def with_few(change: Change) -> Change:
+    """Move half of the requests of the cell elsewhere, so that it is too small for the fleet."""
+
+    def moved(one: dict[str, Any]) -> dict[str, Any]:
+        is_moved = CELL.items() <= one.items() and int(one["request_id"].split("-")[1]) % 2
+        elsewhere = {"region": "eu-west-1"} if is_moved else {}
+        return elsewhere | change(one | elsewhere)
+
+    return moved
+
+
 def test_an_alert_about_a_model_in_one_region_tells_the_share_in_time(
     configured: Callable[..., Any],
 ) -> None:
-    place = {"model": "opus", "region": "us-east-1"}
-    events = traffic(3, 30, NOW_S - 900, NOW_S, slow(NOW_S - 200, place))
+    place = CELL
+    events = traffic(3, 30, NOW_S - 900, NOW_S, with_few(slow(NOW_S - 200, place)))
     facts = facts_of(configured(), events)
+    assert told(facts, ALERT) == []
     (incident,) = told(facts, "TokenpulseModelSlowInRegion")
     assert incident.where == tuple(place.items())
     assert slow_ones(facts) == []
@@ -173,6 +189,58 @@ def test_an_alert_about_a_model_in_one_region_tells_the_share_in_time(
     ]
     share = float(incident.words.removeprefix("Model opus in region us-east-1: ").split(" %")[0])
     assert share == pytest.approx(100 * sum(inside) / len(inside), abs=2)
+
+
+def test_the_alerts_of_the_fleet_and_of_its_slow_cell_are_one_incident(
+    configured: Callable[..., Any],
+) -> None:
+    events = traffic(3, 30, NOW_S - 900, NOW_S, slow(NOW_S - 200, CELL))
+    facts = facts_of(configured(), events)
+    (incident,) = (one for one in facts.incidents if one.group == "slow ttft")
+    assert (incident.alert, incident.where) == (ALERT, tuple(CELL.items()))
+    # Nor is the alert of the cell listed as one without words.
+    assert not any("ModelSlowInRegion" in one.words for one in facts.incidents)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "of_fleet", "of_cell", "left"),
+    [
+        ("model=opus region=us-east-1", "firing 1", "firing 2", "fleet"),
+        ("model=opus region=us-east-1", "firing 2", "firing 1", "fleet"),
+        ("model=opus region=us-east-1", "pending 3", "pending 3", "fleet"),
+        ("model=opus region=us-east-1", "pending 3", "pending 2", "cell"),
+        ("model=opus region=us-east-1", "pending 3", "firing 2", "cell"),
+        # A wider place has more than the cell, which fires for itself until the wider one does.
+        ("region=us-east-1", "firing 2", "firing 1", "fleet"),
+        ("region=us-east-1", "pending 3", "firing 2", "both"),
+        # Another place is another fault.
+        ("model=opus region=eu-west-1", "firing 1", "firing 2", "both"),
+        ("", "firing 1", "firing 2", "both"),
+    ],
+)
+def test_of_two_alerts_about_a_slow_cell_the_one_that_pages_stays(
+    fleet: str, of_fleet: str, of_cell: str, left: str
+) -> None:
+    def alerted(place: str, told: str, objective: str = "ttft-p95") -> Incident:
+        state, _, at_s = told.partition(" ")
+        return Incident(
+            "page",
+            place,
+            None,
+            where=places(place),
+            notification=Notification("firing" if state == "firing" else "pending", float(at_s)),
+            objective=("default", objective, ""),
+        )
+
+    wide, cell = alerted(fleet, of_fleet), alerted("model=opus region=us-east-1", of_cell)
+    other = alerted("model=opus region=us-east-1", "firing 0", "tpot-p95")
+    explained = list(explained_by_another([wide, other], [cell]))
+    assert explained == {"fleet": [cell], "cell": [wide], "both": []}[left]
+
+
+def places(words: str) -> Where:
+    """Return places of `model=a region=eu`."""
+    return tuple((pair.split("=")[0], pair.split("=")[1]) for pair in words.split())
 
 
 @pytest.mark.parametrize("times", [1, 6])
@@ -189,7 +257,7 @@ def test_alerts_about_both_latencies_of_a_cell_are_two_incidents(
         duration_ms = ttft_ms + (20_000 if hit else 2_000)
         return {"output_tokens": 201, "ttft_ms": ttft_ms, "duration_ms": duration_ms}
 
-    facts = facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, change))
+    facts = facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, with_few(change)))
     incidents = {one.group: one for one in told(facts, "TokenpulseModelSlowInRegion")}
     assert incidents.keys() == ({"slow tpot"} if times == 1 else {"slow tpot", "slow ttft"})
     assert "have a time per output token within the target" in incidents["slow tpot"].words
@@ -202,13 +270,12 @@ def test_alerts_about_both_latencies_of_a_cell_are_two_incidents(
 def test_an_alert_on_a_cell_hides_no_early_sign_of_its_whole_region(
     configured: Callable[..., Any],
 ) -> None:
-    cell = slow(NOW_S - 200, {"model": "opus", "region": "us-east-1"})
-    region = slow(NOW_S - 20, {"region": "us-east-1"}, 20)
+    cell, region = slow(NOW_S - 165, CELL), slow(NOW_S - 20, {"region": "us-east-1"}, 20)
 
     def change(one: dict[str, Any]) -> dict[str, Any]:
         return (cell if one["model"] == "opus" else region)(one)
 
-    facts = facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, change))
+    facts = facts_of(configured(), traffic(3, 30, NOW_S - 900, NOW_S, with_few(change)))
     assert told(facts, "TokenpulseModelSlowInRegion")
     (early,) = slow_ones(facts)
     assert early.where == (("region", "us-east-1"),)
@@ -241,8 +308,4 @@ def test_an_alert_on_a_region_tells_of_its_cells_too(configured: Callable[..., A
     ],
 )
 def test_an_alert_covers_the_places_inside_its_own(place: str, of: str, covered: bool) -> None:
-    inner, outer = (
-        tuple((pair.split("=")[0], pair.split("=")[1]) for pair in words.split())
-        for words in (place, of)
-    )
-    assert covers(outer, inner) is covered
+    assert covers(places(of), places(place)) is covered

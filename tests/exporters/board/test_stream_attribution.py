@@ -78,6 +78,79 @@ def test_failures_of_seconds_are_named_before_they_are_a_share_of_the_minute(
     assert facts_of(configured(), events).incidents[0].words.startswith("Streaming: ")
 
 
+def broken(since_s: float, share: float, **place: Any) -> Change:
+    """Break a share of the streams of a place, and a thousandth of all before."""
+    chance = random.Random(9)
+
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        is_hit = one["ended_at"] >= since_s * 1_000 and place.items() <= one.items()
+        stream = chance.random() < 0.6
+        fails = stream and chance.random() < (share if is_hit else 0.001)
+        return {"stream": stream} | ({"outcome": "stream_error"} if fails else {})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("place", "begin"),
+    [({}, "Streaming: "), ({"region": "eu-west-1"}, "Streaming in region eu-west-1: ")],
+)
+def test_a_dozen_broken_streams_are_enough(
+    configured: Callable[..., Any], place: dict[str, Any], begin: str
+) -> None:
+    #  60 requests a second, of which 36 stream and 7 break, or half of those of a third
+    share, since_s = (0.5, NOW_S - 1.6) if place else (0.2, NOW_S - 1.6)
+    events = traffic(4, 60, NOW_S - 900, NOW_S, broken(since_s, share, **place))
+    now = [one for one in events if one["ended_at"] >= since_s * 1_000]
+    bad = sum(one.get("outcome") == "stream_error" for one in now)
+    assert 10 <= bad < 16
+    facts = facts_of(configured(), events)
+    words = [one.words for one in facts.incidents if one.key.startswith("failures")]
+    assert [one.startswith(begin) for one in words] == [True], words
+    assert facts.state == "breached"
+
+
+def test_a_dozen_broken_streams_are_none_if_so_many_are_usual(
+    configured: Callable[..., Any],
+) -> None:
+    #  0.7 % of the streams always break, and twice as many in the last 20 s
+    always, now = broken(0, 0.007), broken(0, 0.016)
+
+    def change(one: dict[str, Any]) -> dict[str, Any]:
+        return (now if one["ended_at"] >= (NOW_S - 15) * 1_000 else always)(one)
+
+    events = traffic(4, 60, NOW_S - 900, NOW_S, change)
+    newest = [one for one in events if one["ended_at"] >= (NOW_S - 15) * 1_000]
+    assert 10 <= sum(one["outcome"] == "stream_error" for one in newest) < 16
+    facts = facts_of(configured(), events)
+    assert [one for one in facts.incidents if one.key.startswith("failures")] == []
+
+
+def test_broken_streams_of_one_model_are_not_first_said_to_be_everywhere(
+    configured: Callable[..., Any],
+) -> None:
+    #  nine tenths of opus' share of the traffic, refresh by refresh
+    async def use(world: Any) -> set[str]:
+        told, begin_s = set(), NOW_S - 60
+        events = traffic(
+            4, 60, begin_s - 540, NOW_S - 50, broken(begin_s, 0.3, model="opus", region="eu-west-1")
+        )
+        from_s = begin_s - 540.0
+        for tenths in range(0, 100, 3):
+            until_s = begin_s + tenths / 10
+            new = [one for one in events if from_s * 1_000 <= one["ended_at"] < until_s * 1_000]
+            await world.writer.write(0, new, int(until_s))
+            from_s = until_s
+            told |= {
+                one.words.split(":")[0]
+                for one in (await world.facts(until_s)).incidents
+                if one.key.startswith("failures")
+            }
+        return told
+
+    assert in_world(configured(), use) == {"Streaming in model opus in region eu-west-1"}
+
+
 def test_without_the_flag_of_failed_requests_streaming_is_not_blamed(
     configured: Callable[..., Any],
 ) -> None:
