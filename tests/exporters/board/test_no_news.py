@@ -76,3 +76,22 @@ def test_news_of_some_workers_only_name_the_partitions_of_the_others(
     fresh = in_world(configured(), use).freshness
     assert fresh.words.startswith("No news from the workers of partition 1 for 8 s: ")
     assert (fresh.workers, fresh.lag_records) == (2, None)
+
+
+def test_a_backlog_says_when_it_will_be_counted_at_its_pace(
+    configured: Callable[..., Any],
+) -> None:
+    #  3,000 events in 10 s, and 100,000 more wait: 333 s
+    async def use(world: World) -> list[str]:
+        headlines = []
+        for step in range(3):
+            until_s, now_s = NOW_S - 3_600 + 10 * step, NOW_S + 10 * step
+            await world.writer.write(0, traffic(step, 5, until_s - 600, until_s), now_s)
+            offset = (await world.writer.owned(0))[1].next_offset
+            await world.writer.send_heartbeat(0, now_s, highwater=offset + 100_000)
+            headlines.append((await world.facts(now_s)).headline)
+        return headlines
+
+    _, *headlines = in_world(configured(), use)
+    end = " behind, and 100,000 records wait; about 6 min more at this pace."
+    assert [headline.endswith(end) for headline in headlines] == [True, True], headlines
