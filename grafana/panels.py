@@ -4,7 +4,7 @@ Pure. `at` and ids are given when a board is put together (frame.py).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from grafana_foundation_sdk.models import (
     common,
@@ -18,12 +18,14 @@ from grafana_foundation_sdk.models import (
     timeseries,
 )
 
-from grafana.thresholds import NEUTRAL, Steps, steps
+from grafana.named_values import Named, unknown_value
+from grafana.thresholds import NEUTRAL, UNKNOWN, Steps, steps
 
 _HEADROOM = 1.2  # of an axis over the highest threshold
 
 SOURCE = common.DataSourceRef(type_val="prometheus", uid="$datasource")
 WIDTH = 24  # of Grafana's grid
+_WIDE = 12  # units of the grid
 
 # Of rows of cells, whose names stand beside them.
 _NO_LEGEND = common.VizLegendOptions(
@@ -81,35 +83,6 @@ class LineStyle:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """Names for values: text and colour of single values, or of a range of values."""
-
-    values: tuple[tuple[str, str, str], ...] = ()  # value, text, colour
-    ranges: tuple[tuple[float | None, float | None, str, str], ...] = field(default=())
-
-    def mappings(self) -> list[dashboard.ValueMapping]:
-        """Return them in Grafana's form."""
-        found: list[dashboard.ValueMapping] = []
-        if self.values:
-            found.append(
-                dashboard.ValueMap(
-                    options={
-                        value: dashboard.ValueMappingResult(text=said, color=color, index=at)
-                        for at, (value, said, color) in enumerate(self.values)
-                    }
-                )
-            )
-        for at, (low, high, said, color) in enumerate(self.ranges, len(self.values)):
-            result = dashboard.ValueMappingResult(text=said, color=color, index=at)
-            found.append(
-                dashboard.RangeMap(
-                    options=dashboard.DashboardRangeMapOptions(low, high, result),
-                )
-            )
-        return found
-
-
 def show_outside_menus(model: dashboard.DashboardLink | dashboard.AnnotationQuery) -> None:
     """Undo the SDK's default, which hides links and switches in a menu of Grafana."""
     model.placement = None  # type: ignore[assignment]
@@ -127,10 +100,13 @@ def number(
     decimals: int | None = None,
     named: Named | None = None,
     unknown: str = "unknown",
+    unknown_colour: str = UNKNOWN,
+    caption: str | None = None,
 ) -> Panel:
-    """Return a panel with one large number of the present, or a text if there is no value.
+    """Return a panel with one large number of the present, or `unknown` if there is no value.
 
-    An instant query, without a sparkline: the last value of a range may be an hour old.
+    `caption`: small text over the number, for what a title has no room for. An instant query,
+    without a sparkline: the last value of a range may be an hour old.
     """
     # A verdict fills the panel with its colour, so that it is seen from afar.
     options = stat.Options(
@@ -139,14 +115,21 @@ def number(
         if named is not None or thresholds != NEUTRAL
         else common.BigValueColorMode.VALUE,
         justify_mode=common.BigValueJustifyMode.AUTO,
-        text_mode=common.BigValueTextMode.AUTO,
+        text_mode=common.BigValueTextMode.AUTO
+        if caption is None
+        else common.BigValueTextMode.VALUE_AND_NAME,
         reduce_options=common.ReduceDataOptions(values=False, calcs=["last"], fields=""),
         orientation=common.VizOrientation.AUTO,
     )
     config = field_config(unit, thresholds, decimals)
     config.no_value = unknown
+    config.display_name = caption
     config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.THRESHOLDS)
-    config.mappings = named.mappings() if named is not None else []
+    # Without it Grafana fills a panel that has no value with the colour of the lowest threshold.
+    config.mappings = [
+        *(named.mappings() if named is not None else ()),
+        unknown_value(unknown, unknown_colour),
+    ]
     target = query_target(Query(expr), "A", instant=True)
     return Panel(panel_model("stat", title, about, options, config, [target]), width, height)
 
@@ -173,11 +156,13 @@ def graph(
     `lines`: colours and names of the lines with these legends. `many`: there may be more lines than
     a list under the graph has room for. `link`: where a click on a line leads to.
     """
+    # Two numbers beside each name would leave a narrow graph less than half of its panel.
+    numbers = ["max"] if width < _WIDE else ["lastNotNull", "max"]
     legend = common.VizLegendOptions(
         display_mode=common.LegendDisplayMode.TABLE if many else common.LegendDisplayMode.LIST,
         placement=common.LegendPlacement.RIGHT if many else common.LegendPlacement.BOTTOM,
         show_legend=True,
-        calcs=["lastNotNull", "max"] if many else [],
+        calcs=numbers if many else [],
         sort_by="Max" if many else None,
         sort_desc=True if many else None,
     )

@@ -138,10 +138,6 @@ def promise_legend(*more: str) -> str:
     return " ".join(f"{{{{{name}}}}}" for name in names)
 
 
-def _with_target(limit_s: float | None) -> str:
-    return "" if limit_s is None else f" (target {limit_s * 1e3:g} ms)"
-
-
 def under(limit_s: float | None) -> str:
     """Return a latency target in words."""
     return "No policy sets a target." if limit_s is None else f"Target: under {limit_s * 1e3:g} ms."
@@ -210,9 +206,10 @@ def p95_numbers(limits: BoardLimits, span: Match, about: str = "") -> Iterator[P
     """Yield the P95 of each over a window; `about`: a sentence on the window."""
     for one in latencies(limits):
         yield number(
-            f"P95 {one.name}{_with_target(one.target_s)}",
+            f"P95 {one.name}",
             f"{one.meaning}. {about}{under(one.target_s)}",
             p95(one.seconds, "fleet", span),
             "s",
             one.thresholds,
+            caption=None if one.target_s is None else f"target {one.target_s * 1e3:g} ms",
         )

@@ -15,6 +15,7 @@ from slo.policy.scope import Scope
 from slo.policy.targets import Targets, targets_of
 
 GOOD, WARNING, BAD, BEST, PLAIN = "green", "orange", "red", "blue", "text"
+UNKNOWN = "#808080"  # Grafana has no name for a grey that is legible in both themes
 
 Steps = tuple[tuple[float | None, str], ...]
 NEUTRAL: Steps = ((None, PLAIN),)

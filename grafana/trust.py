@@ -9,7 +9,8 @@ from exporters.catalogue import pipeline as pipeline_metrics
 from exporters.catalogue import requests as request_metrics
 from grafana import queries
 from grafana.frame import TITLES, BoardSection, uid_of
-from grafana.panels import Named, Panel, number, show_outside_menus
+from grafana.named_values import Named
+from grafana.panels import Panel, number, show_outside_menus
 from grafana.thresholds import BAD, GOOD, WARNING, bad_above, bad_below
 from slo.health_limits import BEHIND_AFTER_S, MANY_WAITING, STALE_AFTER_S
 from slo.policy.conditions import KNOWN_MIN_RATIO
@@ -79,6 +80,7 @@ def data_verdict(window: queries.Match, *, width: int, height: int) -> Panel:
             ),
         ),
         unknown="NO EXPORTER",
+        unknown_colour=BAD,
     )
     link = dashboard.DashboardLink(
         title=f"Open {TITLES['pipeline']}",
@@ -150,7 +152,7 @@ def trust_details(window: queries.Match) -> BoardSection:
                 decimals=1,
             ),
             number(
-                "Window complete",
+                "Completeness",
                 "Whether no record of the window is known to be missing.",
                 _complete(window),
                 "none",

@@ -73,7 +73,7 @@ def _numbers(limits: BoardLimits) -> Iterator[Panel]:
         decimals=1,
     )
     yield number(
-        "Error budget left",
+        "Budget left",
         "Of the promise that has the least left; below 0 it is missed.",
         f"min({series.of_promises(objective_metrics.BUDGET_LEFT)})",
         "percentunit",

@@ -17,7 +17,8 @@ from grafana.frame import (
     link_to,
     number_of_alerts,
 )
-from grafana.panels import Named, Panel, Query, graph, number, timeline
+from grafana.named_values import Named
+from grafana.panels import Panel, Query, graph, number, timeline
 from grafana.queries import only_worst, window
 from grafana.series import latencies, p95_numbers
 from grafana.tables import COLUMN_CELL, ROW_CELL, Column, listing, matrix
@@ -90,8 +91,9 @@ def _verdicts(limits: BoardLimits) -> Iterator[Panel]:
         number_of_alerts(),
         "none",
         ((None, GOOD), (1, BAD)),
-        named=Named((("0", "quiet", GOOD),), ((1, None, "", BAD),)),
+        named=Named((("0", "quiet", GOOD),)),
         unknown="NO RULES",
+        unknown_colour=BAD,
     )
     yield data_verdict(SPAN, width=3, height=4)
     budget = series.of_promises(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
@@ -123,7 +125,8 @@ def _verdicts(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield from p95_numbers(limits, SPAN)
     yield number(
-        "Cache hit ratio",
+        # A longer title is cut off beside seven other numbers.
+        "Cache hits",
         f"Input tokens read from the prompt cache. {series.cache_target(limits)}",
         window(request_metrics.CACHE_HIT_RATIO, "fleet", SPAN),
         "percentunit",
@@ -185,6 +188,8 @@ def _fires() -> Iterator[Panel]:
         },
         coloured={"severity": {"page": BAD, "ticket": WARNING}},
         unknown="no alert fires",
+        values_at=2,
+        widths={"severity": 80, "alertname": 230, "for": 90},
         sort_by="severity",
         ascending=True,
         width=14,
@@ -205,6 +210,7 @@ def _fires() -> Iterator[Panel]:
 def _where(limits: BoardLimits) -> Iterator[Panel]:
     by = ("model", "region")
     to_both = link_to("live", model=ROW_CELL, region=COLUMN_CELL)
+    to_model = link_to("live", model=CELL)
     yield matrix(
         "Error ratio, model by region",
         "Failures of the requests that count, over the last 5 minutes. A cell leads to its place. "
@@ -214,6 +220,7 @@ def _where(limits: BoardLimits) -> Iterator[Panel]:
         "percentunit",
         limits.errors,
         link=to_both,
+        row_link=to_model,
     )
     ttft, _ = latencies(limits)
     if ttft.target_s is not None:
@@ -226,6 +233,7 @@ def _where(limits: BoardLimits) -> Iterator[Panel]:
             "percentunit",
             bad_below(0.95),
             link=to_both,
+            row_link=to_model,
         )
     yield timeline(
         "P95 TTFT of the worst models",

@@ -82,7 +82,7 @@ def _each(spec: Spec, **labels: str) -> str:
 def chosen_place(limits: BoardLimits) -> Iterator[Panel]:
     """Yield the panels of the region, model and channel that are chosen."""
     yield number(
-        "Error ratio of the chosen",
+        "Error ratio, chosen",
         f"Over the last 5 minutes. {series.availability_target(limits)}",
         series.error_ratio_of_series(SPAN, **series.CHOSEN),
         "percentunit",
@@ -96,7 +96,7 @@ def chosen_place(limits: BoardLimits) -> Iterator[Panel]:
             yield _within(one, one.target_s)
     cached = _each(request_metrics.WINDOW_TOKENS, type="cached_input")
     yield number(
-        "Cache hit ratio of the chosen",
+        "Cache hits, chosen",
         f"Over the last 5 minutes. {series.cache_target(limits)}",
         f"{sum_of(cached)} / {sum_of(_each(request_metrics.WINDOW_INPUT_TOKENS))}",
         "percentunit",
@@ -121,7 +121,7 @@ def chosen_place(limits: BoardLimits) -> Iterator[Panel]:
 def _within(latency: FleetLatency, target_s: float) -> Panel:
     """Return the panel of the share of requests within a target, of the chosen series."""
     return number(
-        f"{latency.name} within target of the chosen",
+        f"{latency.name} on time, chosen",
         f"Share of requests at or under {target_s * 1e3:g} ms over the last 5 minutes, counted "
         "exactly. At 95% the P95 is at its target.",
         series.within_target_of_series(latency, SPAN, **series.CHOSEN),

@@ -10,7 +10,8 @@ from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana import lines, series
 from grafana.frame import CELL, BoardSection, Variable, board, link_to
-from grafana.panels import Named, Panel, Query, graph, history, number
+from grafana.named_values import Named
+from grafana.panels import Panel, Query, graph, history, number
 from grafana.queries import STEP, Chosen, select, window
 from grafana.tables import Column, listing
 from grafana.thresholds import BAD, GOOD, BoardLimits, bad_above, bad_below
@@ -94,7 +95,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
         decimals=4,
     )
     yield number(
-        "Error budget left",
+        "Budget left",
         "Share of the error budget of the period so far; below 0 the promise is missed.",
         f"min({_of(objective_metrics.BUDGET_LEFT)})",
         "percentunit",
@@ -110,8 +111,8 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
         decimals=1,
     )
     yield number(
-        "Budget used up in",
-        "If the last day goes on. Unknown where that is not in sight.",
+        "Used up in",
+        "Time until the error budget is used up if the last day goes on.",
         # A budget that is used up has its end in the past: 0 s are left.
         f"clamp_min(min({_of(objective_metrics.EXHAUSTED)}) - time(), 0)",
         "dtdurations",
@@ -136,7 +137,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
         unknown="none known",
     )
     yield number(
-        "Credit projected",
+        "Credit at end",
         "US dollars at the end of the month if the last day goes on.",
         f"sum({_of(objective_metrics.CREDIT_PROJECTED)})",
         "currencyUSD",
@@ -237,6 +238,7 @@ def _all() -> Iterator[Panel]:
         ),
         among=f"bottomk({_SHOWN}, {left})",
         links={"customer": link_to("sla", customer=CELL)},
+        widths={"customer": 200},
         sort_by="Budget left",
         ascending=True,
         width=24,

@@ -90,7 +90,7 @@ def _fleet(limits: BoardLimits) -> Iterator[Panel]:
     )
     now, before = limits.volume_windows
     yield number(
-        "Volume against the usual",
+        "Volume vs the usual",
         f"Tokens/s of the last {now} over those of the last {before}: 1 is steady. Red where a "
         "rule tells that requests no longer arrive.",
         f"({series.tokens_per_s('fleet', now)}) / ({series.tokens_per_s('fleet', before)})",

@@ -25,9 +25,7 @@ OBJECTIVES = {one["name"]: one for one in POLICY["objectives"]}
 
 
 def colours(name: str, title: str) -> list[tuple[float | None, str]]:
-    (panel,) = [
-        panel for panel in panels(BOARDS[name]) if panel["title"].partition(" (target")[0] == title
-    ]
+    (panel,) = [panel for panel in panels(BOARDS[name]) if panel["title"] == title]
     steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
     return [(step["value"], step["color"]) for step in steps]
 
@@ -67,7 +65,27 @@ def test_the_cache_has_the_colours_of_its_levels_and_bands() -> None:
     moat = share(objective["bands"][1]["from"])
     wanted = [(None, "red"), (below["page"], "orange"), (below["ticket"], "green"), (moat, "blue")]
     assert colours("cache", "Cache hit ratio") == wanted
-    assert colours("live", "Cache hit ratio") == wanted
+    assert colours("live", "Cache hits") == wanted
+
+
+@board_names
+def test_a_number_that_is_unknown_never_has_the_colour_of_a_good_one(name: str) -> None:
+    for panel in panels(BOARDS[name]):
+        if panel["type"] != "stat":
+            continue
+        config = panel["fieldConfig"]["defaults"]
+        absent = config["mappings"][-1]["options"]
+        assert absent["match"] == "null+nan", panel["title"]
+        assert absent["result"]["text"] == config["noValue"]
+        assert absent["result"]["color"] in ("#808080", "red"), panel["title"]
+
+
+def test_a_latency_shows_its_target_beside_its_value() -> None:
+    for what in ("TTFT", "TPOT"):
+        (panel,) = [panel for panel in panels(BOARDS["live"]) if panel["title"] == f"P95 {what}"]
+        target_ms = level_s(f"{what.lower()}-p95") * 1000
+        assert panel["fieldConfig"]["defaults"]["displayName"] == f"target {target_ms:g} ms"
+        assert panel["options"]["textMode"] == "value_and_name"
 
 
 def test_burn_rates_have_the_colours_of_the_rules() -> None:
@@ -77,7 +95,7 @@ def test_burn_rates_have_the_colours_of_the_rules() -> None:
 
 def test_volume_turns_red_where_the_rule_does() -> None:
     (level,) = OBJECTIVES["token-volume"]["levels"]
-    assert colours("tokens", "Volume against the usual") == [
+    assert colours("tokens", "Volume vs the usual") == [
         (None, "red"),
         (share(level["below"]), "green"),
     ]
@@ -86,13 +104,14 @@ def test_volume_turns_red_where_the_rule_does() -> None:
 @board_names
 def test_every_board_says_in_a_word_whether_it_can_be_trusted(name: str) -> None:
     (data,) = [panel for panel in panels(BOARDS[name]) if panel["title"] == "Data"]
-    values, late, unreadable = data["fieldConfig"]["defaults"]["mappings"]
+    values, late, unreadable, absent = data["fieldConfig"]["defaults"]["mappings"]
     assert {value: said["text"] for value, said in values["options"].items()} == {
         "0": "GOOD",
         "1": "PARTIAL",
     }
     assert (late["options"]["from"], late["options"]["to"]) == (2, 15)
     assert unreadable["options"]["from"] == 16
+    assert absent["options"]["result"] == {"text": "NO EXPORTER", "color": "red"}
     (target,) = data["targets"]
     assert f"> bool {STALE_AFTER_S}" in target["expr"]
     assert f"> bool {BEHIND_AFTER_S}" in target["expr"]
@@ -104,7 +123,7 @@ def test_the_pipeline_board_shows_each_sign_by_itself() -> None:
     assert colours("pipeline", "Freshness") == [(None, "green"), (BEHIND_AFTER_S, "red")]
     assert colours("pipeline", "Lag") == [(None, "green"), (MANY_WAITING, "red")]
     titles = {panel["title"] for panel in panels(BOARDS["pipeline"])}
-    assert {"State", "Window complete", "Coverage"} <= titles
+    assert {"State", "Completeness", "Coverage"} <= titles
 
 
 def test_names_of_one_kind_have_colours_of_their_own() -> None:

@@ -135,6 +135,31 @@ def test_every_panel_says_what_it_is_and_in_which_unit(name: str) -> None:
 
 
 @board_names
+def test_no_value_is_replaced_by_an_empty_text(name: str) -> None:
+    # Grafana then writes nothing, as it did for every number of alerts but 0.
+    texts = re.findall(r'"text": "([^"]*)"', json.dumps(BOARDS[name]["panels"]))
+    assert texts
+    assert all(texts)
+
+
+@board_names
+def test_the_names_of_a_matrix_have_no_colour_and_a_link_of_their_own(name: str) -> None:
+    for panel in panels(BOARDS[name]):
+        (kind, *_) = [step["id"] for step in panel.get("transformations", ())] or [None]
+        if kind != "groupingToMatrix":
+            continue
+        defaults = panel["fieldConfig"]["defaults"]
+        assert "cellOptions" not in defaults["custom"]
+        assert "links" not in defaults
+        cells, names = panel["fieldConfig"]["overrides"]
+        assert (cells["matcher"]["options"], names["matcher"]["options"]) == ("number", "string")
+        given = {one["id"]: one["value"] for one in names["properties"]}
+        assert "custom.cellOptions" not in given
+        (link,) = given["links"]
+        assert "__field.name" not in link["url"]
+
+
+@board_names
 def test_panels_lie_side_by_side_on_the_grid(name: str) -> None:
     places = [panel["gridPos"] for panel in BOARDS[name]["panels"]]
     for place in places:
