@@ -31,7 +31,7 @@ FOLDERS = {
     "slo": (".", "policy", "engine"),
     "exporters": (
         ".",
-        *("pricing", "pricing/sources"),
+        *("pricing", "pricing/sources", "revenue"),
         *("catalogue", "reference", "windows", "metrics", "board"),
         *("board/incidents", "board/live", "drill"),
         *("daily/day", "daily/commercial", "daily/editions"),
@@ -42,7 +42,7 @@ FOLDERS = {
     "grafana": (".", "boards"),
     "tokenpulse": (
         *(".", "local", "cli"),
-        *("cli/health", "cli/announcements", "cli/operator", "cli/processes"),
+        *("cli/business", "cli/health", "cli/announcements", "cli/operator", "cli/processes"),
     ),
 }
 # `python -m grafana.generate` writes the boards, so it stands before the folder it imports.

@@ -21,6 +21,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # Name of a command: `module:attribute` below tokenpulse.cli, and the first line of its help.
 COMMANDS = {
     "backtest": ("backtest:backtest", "Replay recorded events against policies."),
+    "business": ("business.revenue:business", "Compute revenue of accounts over time."),
     "config": ("servers:config", "Show and check the settings."),
     "daily": ("daily:daily", "Show the daily reliability board, or deliver it."),
     "exporter": (
@@ -39,7 +40,10 @@ COMMANDS = {
         "List partitions, resume halted ones, and set a watermark back.",
     ),
     "policy": ("policy:policy", "Check policies, and import them from OpenSLO."),
-    "prices": ("prices:prices", "Import and check price lists, and compute costs of requests."),
+    "prices": (
+        "business.prices:prices",
+        "Import and check price lists, and compute costs of requests.",
+    ),
     "produce": ("traffic:produce", "Send events from a file to Kafka unchanged."),
     "rejected": (
         "rejected:rejected",

@@ -3,8 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -27,8 +26,8 @@ from exporters.pricing.sources.entries import ModelEntries, rows_of
 from slo.policy.loading import read_document
 from streams.config.yaml_file import read_text
 from streams.errors import ConfigError, RequestError, one_line
+from tokenpulse.csv_tables import csv_table
 
-_Line = tuple[int, Mapping[str, str]]  # number and columns
 _PATH = click.Path(path_type=Path)
 _PRICES = click.option(
     "--prices",
@@ -97,7 +96,7 @@ def rate_(prices_path: Path, file: Path) -> None:
     """
     price_list = load_price_list(prices_path)
     problems = 0
-    with _table(file) as (columns, lines):
+    with csv_table(file) as (columns, lines):
         check_columns(columns, str(file))
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["line", "model", "input_usd", "output_usd", "total_usd", "problem"])
@@ -171,7 +170,7 @@ def _imported(source: str, file: Path, day: date) -> list[ModelEntries]:
         if source == "models.dev":
             return list(models_dev.models_of(_json(file), day))
         if file.suffix == ".csv":
-            with _table(file) as (_, lines):
+            with csv_table(file) as (_, lines):
                 return list(genai_prices.from_table(line for _, line in lines))
         return list(genai_prices.from_provider(read_document(read_text(file), str(file))))
     except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
@@ -184,23 +183,6 @@ def _imported(source: str, file: Path, day: date) -> list[ModelEntries]:
 def _json(file: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(read_text(file), parse_float=Decimal)
     return found
-
-
-@contextmanager
-def _table(
-    file: Path,
-) -> Iterator[tuple[list[str] | None, Iterator[tuple[int, Mapping[str, str]]]]]:
-    """Yield the columns of a CSV file, and its lines with their numbers. Raises ConfigError."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            reader = csv.DictReader(opened, restval="")
-            columns = None if reader.fieldnames is None else list(reader.fieldnames)
-            yield columns, ((reader.line_num, line) for line in reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(
-            f"{file}: cannot be read: {reason}; give the path of a CSV file"
-        ) from error
 
 
 def _list_text(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -1,0 +1,1 @@
+"""Revenue of accounts over time: run rates, movements and retention. Pure."""
