@@ -90,17 +90,39 @@ def _state() -> Iterator[Alert]:
         f"at most {ARCHIVE_STALE_AFTER_INTERVALS} times worker.archive_interval_s",
         60,
     )
-    offset = f"abs({catalogue_health.CLOCK_OFFSET.name})"
+    yield from _clock_alerts()
+
+
+def _clock_alerts() -> Iterator[Alert]:
+    """Yield the alerts on clocks: one that differs from that of Redis, and one not compared."""
+    by, process = (*INSTALLATION, "process"), "{{ $labels.process }}"
     limit = newest(catalogue_health.CLOCK_OFFSET_LIMIT)
+    offset = aggregate("max", f"abs({catalogue_health.CLOCK_OFFSET.name})", by)
+    is_off = f"{offset} > {on()} group_left () {limit}"
+    waits = "Until they agree, no period and no day that needs this process is finalised."
+    age = "{{ $value | humanizeDuration }}"
     yield ticket(
         "TokenpulseClockOff",
-        f"{aggregate('max', offset, (*INSTALLATION, 'process'))} > {on()} group_left () {limit}",
-        f"The clock of {{{{ $labels.process }}}} is {age} off",
-        f"The clock of {{{{ $labels.process }}}} differs by {age} from that of Redis. Until they "
-        "agree, no period and no day that needs this process is finalised.",
+        is_off,
+        f"The clock of {process} is {age} off",
+        f"The clock of {process} differs by {age} from that of Redis. {waits}",
         f"{age} off",
         "at most redis.max_clock_offset_s",
         60,
+        cause="offset",
+    )
+    # Of two exporters with one name, one that cannot compare its clock is enough.
+    agrees = aggregate("min", catalogue_health.CLOCK_AGREES.name, by)
+    yield ticket(
+        "TokenpulseClockOff",
+        f"{agrees} == 0\nunless {on('process')} ({is_off})",
+        f"The clock of {process} cannot be compared with that of Redis",
+        "Redis does not give its time (its user has no right to TIME), or takes seconds to, so "
+        f"the clock of {process} is not known to agree with it. {waits}",
+        "not compared",
+        "at most redis.max_clock_offset_s off",
+        60,
+        cause="unchecked",
     )
 
 

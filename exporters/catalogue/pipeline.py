@@ -203,6 +203,15 @@ CLOCK_OFFSET = Spec(
     "if Redis does not give its time.",
     "0.2.0",
 )
+CLOCK_AGREES = Spec(
+    "tokenpulse_clock_agrees",
+    "gauge",
+    "1 if the clock of a process is proven to be right by that of Redis, else 0.",
+    ("process",),
+    "0 if the two differ by more than the limit, if Redis does not give its time, or if it takes "
+    "too long to. At 0 nothing is finalised that needs this process.",
+    "0.2.0",
+)
 CLOCK_OFFSET_LIMIT = Spec(
     "tokenpulse_clock_offset_limit_seconds",
     "gauge",
@@ -324,6 +333,7 @@ PIPELINE = MetricGroup(
         WORKER_MEMORY,
         WORKER_MEMORY_LIMIT,
         CLOCK_OFFSET,
+        CLOCK_AGREES,
         CLOCK_OFFSET_LIMIT,
         REDIS_MEMORY,
         REDIS_MEMORY_LIMIT,

@@ -74,9 +74,10 @@ def add_heartbeat(page: Page, sign: Heartbeat, lag: int | None) -> None:
 
 def add_exporter_clock(page: Page, reading: ClockReading) -> None:
     """Add how far the clock of the exporter is from that of Redis, and the limit for all."""
+    label = label_text({"process": "exporter"})
     page.add(pipeline_metrics.CLOCK_OFFSET_LIMIT, "", reading.max_offset_s)
+    page.add(pipeline_metrics.CLOCK_AGREES, label, int(reading.agrees))
     if (offset_s := reading.offset_s) is not None:
-        label = label_text({"process": "exporter"})
         page.add(pipeline_metrics.CLOCK_OFFSET, label, round(offset_s, 3))
 
 
@@ -111,9 +112,12 @@ def _add_running(page: Page, newest: Mapping[str, Heartbeat]) -> None:
             label = label_text({"worker": worker})
             specs = (pipeline_metrics.WORKER_MEMORY, pipeline_metrics.WORKER_MEMORY_LIMIT)
             _add_bytes(page, sign, "memory", specs, label)
-            # Absent if its version does not report it, or Redis did not give its time.
+            process = label_text({"process": worker})
+            # Absent if its version does not report it; the offset also without Redis' time.
             if (offset_s := sign.number("clock_offset_s")) is not None:
-                page.add(pipeline_metrics.CLOCK_OFFSET, label_text({"process": worker}), offset_s)
+                page.add(pipeline_metrics.CLOCK_OFFSET, process, offset_s)
+            if (agrees := sign.number("clock_agrees")) is not None:
+                page.add(pipeline_metrics.CLOCK_AGREES, process, int(agrees))
     # Each worker checks Redis for itself.
     reported = [sign for sign in newest.values() if sign.number("store_memory_bytes")]
     if reported:

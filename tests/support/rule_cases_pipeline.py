@@ -223,7 +223,29 @@ def archive_old(_: Labels) -> list[Case]:
     ]
 
 
-def clock_off(_: Labels) -> list[Case]:
+def clock_off(rule: Labels) -> list[Case]:
+    return {"offset": clock_differs, "unchecked": clock_unchecked}[rule["cause"]]()
+
+
+def clock_unchecked() -> list[Case]:
+    limit = {named("tokenpulse_clock_offset_limit_seconds"): held(5)}
+    agrees = named("tokenpulse_clock_agrees", process="w1")
+    offset = named("tokenpulse_clock_offset_seconds", process="w1")
+    exporters = [
+        named("tokenpulse_clock_agrees", process="exporter", instance=instance) for instance in TWO
+    ]
+    return [
+        Case("Redis does not give its time", True, {agrees: held(0), **limit}),
+        Case("it takes too long", True, {agrees: held(0), offset: held(1), **limit}),
+        Case("one of two exporters", True, dict(zip(exporters, (held(1), held(0)), strict=True))),
+        Case("cause offset tells", False, {agrees: held(0), offset: held(6), **limit}),
+        Case("they agree", False, {agrees: held(1), offset: held(0), **limit}),
+        Case("recovering", False, {agrees: then(0, 1), **limit}),
+        Case("a version that does not report it", False, limit),
+    ]
+
+
+def clock_differs() -> list[Case]:
     limit = {named("tokenpulse_clock_offset_limit_seconds"): held(5)}
     exporter = named("tokenpulse_clock_offset_seconds", process="exporter")
     worker = named("tokenpulse_clock_offset_seconds", process="w1")
@@ -237,7 +259,7 @@ def clock_off(_: Labels) -> list[Case]:
             {exporter: held(6), named("tokenpulse_clock_offset_limit_seconds"): held(10)},
         ),
         Case("corrected", False, {exporter: then(6, 0), **limit}),
-        Case("missing data: Redis does not give its time", False, limit),
+        Case("missing data: cause unchecked tells", False, limit),
     ]
 
 

@@ -157,9 +157,13 @@ def _clock_words(alert: _ActiveAlert) -> Iterator[str]:
         process = state.series["process"]
         which = "the exporter" if process == "exporter" else f"worker {process}"
         needed = "" if process == "exporter" else " for which it needs this worker"
+        if state.rule_labels.get("cause") == "unchecked":
+            fault = f"Redis does not give its time to {which}, or takes seconds to"
+        else:
+            fault = f"The clock of {which} differs by {fmt.span(state.value)} from that of Redis"
         yield (
-            f"The clock of {which} differs by {fmt.span(state.value)} from that of Redis. Until "
-            f"they agree, the exporter closes no period and finalises no day{needed}."
+            f"{fault}. Until their clocks agree, the exporter closes no period and finalises no "
+            f"day{needed}."
         )
 
 

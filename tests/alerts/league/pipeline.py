@@ -46,6 +46,7 @@ _FROZEN = {
 # Gauges, and their labels, that are zero while a fault lasts.
 _ZERO: dict[str, dict[str, dict[str, str]]] = {
     "redis": {catalogue.STATE_READABLE.name: {}},
+    "slow_time": {catalogue.CLOCK_AGREES.name: {"process": "exporter"}},
     "no_alertmanager": {
         "prometheus_notifications_alertmanagers_discovered": {"instance": SECOND_PROMETHEUS}
     },
@@ -130,6 +131,9 @@ class PipelineMetrics:
         set_sample(catalogue.STATE_READABLE.name, 1.0)
         set_sample(catalogue.EXPORTER_REFRESHED.name, now_s - 1)
         set_sample(catalogue.ARCHIVE_INTERVAL.name, _ARCHIVED_EVERY_S)
+        set_sample(catalogue.CLOCK_OFFSET_LIMIT.name, 5.0)
+        set_sample(catalogue.CLOCK_OFFSET.name, 0.01, process="exporter")
+        set_sample(catalogue.CLOCK_AGREES.name, 1.0, process="exporter")
         set_sample(
             requests.REQUESTS_TOTAL.name, 1e6 + _RATE * (now_s - self._start_s), model="large"
         )

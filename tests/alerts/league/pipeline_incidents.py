@@ -69,6 +69,9 @@ def pipeline_incidents() -> Iterator[LeagueIncident]:
         "Redis restarts in 10 s", lasting(10, waiting(PARTITIONS)), pipeline=(_during(10, "redis"),)
     )
     yield LeagueIncident(
+        "Redis takes seconds to give its time", healthy, pipeline=(_during(600, "slow_time"),)
+    )
+    yield LeagueIncident(
         "Kafka does not answer",
         long,
         (page("DataStale", cause="broker"),),

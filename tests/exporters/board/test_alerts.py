@@ -138,14 +138,29 @@ def test_a_wrong_clock_is_worded_with_its_process_and_leaves_the_numbers_as_good
     configured: Callable[..., Any],
 ) -> None:
     states = [
-        AlertState("TokenpulseClockOff", "ticket", {}, {"process": name}, 120.0, NOW_S, None, True)
-        for name in ("exporter", "host:1")
+        AlertState(
+            "TokenpulseClockOff",
+            "ticket",
+            {"cause": cause},
+            {"process": name},
+            value,
+            NOW_S,
+            None,
+            True,
+        )
+        for name, cause, value in (
+            ("exporter", "offset", 120.0),
+            ("host:1", "offset", 120.0),
+            ("host:2", "unchecked", 0.0),
+        )
     ]
     facts = facts_under(configured(), FixedRules(states), cold=False)
     words = [one.words for one in facts.incidents if one.alert == "TokenpulseClockOff"]
     assert [text.partition(" from that of Redis")[0] for text in words] == [
         "The clock of the exporter differs by 2 min",
         "The clock of worker host:1 differs by 2 min",
+        "Redis does not give its time to worker host:2, or takes seconds to. Until their clocks "
+        "agree, the exporter closes no period and finalises no day for which it needs this worker.",
     ]
     assert facts.freshness.state != "at_risk"
 

@@ -26,12 +26,13 @@ from tests.support.two_clocks import TwoClocks
 
 DAY_S = 86_400
 JUMPS_S = [120, -120, 3 * DAY_S, -3 * DAY_S, 70 * DAY_S, -70 * DAY_S]
-OFFSET = "tokenpulse_clock_offset_seconds"
+OFFSET, AGREES = "tokenpulse_clock_offset_seconds", "tokenpulse_clock_agrees"
 NOON_S = datetime(2026, 11, 10, 12, tzinfo=UTC).timestamp()
 
 
 def page(found: Collected) -> Samples:
-    return {key: one for key, one in parsed(found.page.text(False)).items() if key[0] != OFFSET}
+    samples = parsed(found.page.text(False))
+    return {key: one for key, one in samples.items() if key[0] not in (OFFSET, AGREES)}
 
 
 @pytest.mark.parametrize("shift_s", JUMPS_S)
@@ -46,16 +47,19 @@ def test_an_exporter_shows_the_same_numbers_while_one_of_the_two_clocks_jumps(
         await writer.write(0, some_events(3, 200, NOON_S - 7_200, NOON_S - 1), NOON_S)
         client = connect(settings.redis.url, 5)
         collector, clock = Collector(settings, client, {}), TwoClocks(NOON_S, NOON_S)
-        pages, offset_s = [], 0.0
+        pages, offset_s, agrees = [], 0.0, []
         for by_s in (0, shift_s, 0):
             clock.redis_s = NOON_S + by_s if redis_jumps else NOON_S
             clock.wall_s = NOON_S if redis_jumps else NOON_S + by_s
             found = await collector.collect(clock.wall_s, clock)
             pages.append(page(found))
+            samples = parsed(found.page.text(False))
+            agrees.append(number(samples, AGREES, process="exporter"))
             if by_s:
-                offset_s = number(parsed(found.page.text(False)), OFFSET, process="exporter")
+                offset_s = number(samples, OFFSET, process="exporter")
         await client.aclose()
         await writer.close()
+        assert agrees == [1, 0, 1]
         return pages, offset_s
 
     (before, jumped, after), offset_s = asyncio.run(run())
