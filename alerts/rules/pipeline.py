@@ -225,12 +225,11 @@ def _rejection_alerts() -> Iterator[Alert]:
     ):
         span = seconds_text(span_s)
         refused = _rate(catalogue.REFUSED_TOTAL, ("reason",), span)
-        counted = _rate(catalogue.REQUESTS_TOTAL, catalogue.REQUESTS_TOTAL.labels, span)
+        counted = _rate(catalogue.COUNTED_TOTAL, (), span)
         percent = percent_text(Fraction(share))
         yield (page if severity == "page" else ticket)(
             "TokenpulseRecordsRefused",
-            f"{refused} / ({refused} + ({counted} or 0 * {refused})) > {share}"
-            f"\nand {refused} * {span_s} >= {fewest}",
+            f"{refused} / ({refused} + {counted}) > {share}\nand {refused} * {span_s} >= {fewest}",
             "{{ $value | humanizePercentage }} of the records are rejected",
             "They are on the dead-letter topic, with the reason in their headers. A producer "
             "breaks the event contract (docs/events.md), and its requests are not counted.",
@@ -249,11 +248,7 @@ def _empty_count_alert() -> Alert:
     """
     refused = _rate(catalogue.REFUSED_TOTAL, ("reason",))
     duplicates = _rate(catalogue.DUPLICATES_TOTAL, ())
-    counted, just_counted, probes, just_probed = (
-        _rate(spec, spec.labels, span)
-        for spec in (catalogue.REQUESTS_TOTAL, catalogue.PROBES_TOTAL)
-        for span in ("5m", "2m")
-    )
+    counted, just_counted = (_rate(catalogue.COUNTED_TOTAL, (), span) for span in ("5m", "2m"))
     hour = {"scope": any_of(("fleet",)), "window": any_of(("1h",))}
     lately = total_of(newest(catalogue.WINDOW_REQUESTS, hour, ("outcome",)))
     # With less traffic two minutes without a request may be chance, and five must be empty.
@@ -267,8 +262,8 @@ def _empty_count_alert() -> Alert:
         "TokenpulseNothingCounted",
         f"(({refused} + {duplicates}) * 300 and {refused} * 300 >= {FEWEST_REFUSED}"
         f"\nor {duplicates} * 300 >= {FEWEST_DUPLICATES} and {many})"
-        f"\nunless {on()} ({just_counted} > 0 or {just_probed} > 0)"
-        f"\nunless {on()} (({counted} > 0 or {probes} > 0) unless {busy})",
+        f"\nand {just_counted} == 0"
+        f"\nunless ({counted} > 0 unless {busy})",
         "Records arrive, but none of them is counted",
         "Over the last 5m {{ $value | humanize }} records were rejected or were duplicates, and "
         "over the last 2m no other record arrived. Numbers of requests fall as if there were no "

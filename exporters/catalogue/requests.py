@@ -48,6 +48,15 @@ PROBES_TOTAL = Spec(
     (*SERIES_LABELS, "outcome"),
     "Only series with at least one probe have it.",
 )
+COUNTED_TOTAL = Spec(
+    "tokenpulse_counted_total",
+    "counter",
+    "Finished requests and probes of all series.",
+    (),
+    "Beside the rejected records. It stays on a page that leaves out names, and is always there "
+    "once the state is read.",
+    "0.2.0",
+)
 TOKENS_TOTAL = Spec(
     "tokenpulse_tokens_total",
     "counter",
@@ -260,6 +269,7 @@ GROUPS = (
         (
             REQUESTS_TOTAL,
             PROBES_TOTAL,
+            COUNTED_TOTAL,
             TOKENS_TOTAL,
             CACHE_WRITE_TOKENS_TOTAL,
             REASONING_TOKENS_TOTAL,

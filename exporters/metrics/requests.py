@@ -27,14 +27,13 @@ from exporters.metrics.group_shares import (
     groups_to_add,
     labels_to_add,
     rows_of_groups,
+    shares_of_totals,
 )
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
 from exporters.windows.measured import ELIGIBLE_AT, SUCCESS_AT, failing_customers
-from streams.events.fields import REASONS
 from streams.state.edges import EVERYTHING_US
 from streams.state.measures import EXPORTED_QUANTILES
-from streams.state.registry import SERIES_DIMENSIONS
 from streams.state.slices import (
     CLOCKS,
     COUNTER_BITS,
@@ -52,13 +51,10 @@ from streams.state.slices import (
     TOKENS_AT,
     Aggregate,
     Thresholds,
-    duplicates_of,
-    faults_by_field,
 )
 from streams.state.tables import Ints, Table, sum_rows
 from streams.worker.exemplars import Exemplar
 
-OVERFLOW_DIMENSIONS = (*SERIES_DIMENSIONS, "series", "customer", "customer_model")
 _TYPE_LABELS = [label_text({"type": kind}) for kind in TOKEN_TYPES]
 _COUNTED_APART = {
     request_metrics.ESTIMATED_TOKENS_TOTAL: "estimated_tokens",
@@ -74,15 +70,18 @@ _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
 def add_totals(
     page: Page,
     totals: Aggregate,
+    recent: Table,
     series: Grouping,
     targets: Thresholds,
     edges: Thresholds,
 ) -> None:
     """Add counters by series, without `targets` that are not among the counted `edges`.
 
-    `series`: groups stored series by the published dimensions.
+    `recent`: counts by stored series in a recent window. `series`: groups stored series by the
+    published dimensions.
     """
-    rows, shares = groups_to_add(page, series.regroup(totals.series, 0))
+    counts = series.regroup(totals.series, 0)
+    rows, shares = groups_to_add(page, counts, shares_of_totals(counts, recent, series))
     within = series.regroup(totals.threshold_counts, THRESHOLD_COUNT_BITS)
     labels = [
         label_text(dict(zip(SERIES_LABELS, series.keys[number], strict=True)))
@@ -120,34 +119,20 @@ def add_totals(
                 page.add(request_metrics.WITHIN_TARGET_TOTAL, join(base, target_label), count)
 
 
-def add_rejections(page: Page, totals: Aggregate, overflowed: Mapping[str, int]) -> None:
-    """Add rejected records by reason, duplicates, faults of fields and overflowed events."""
-    refused = dict(zip(totals.rejected.keys.tolist(), totals.rejected.values.tolist(), strict=True))
-    for at, reason in enumerate(REASONS):
-        page.add(request_metrics.REFUSED_TOTAL, label_text({"reason": reason}), refused.get(at, 0))
-    page.add(request_metrics.DUPLICATES_TOTAL, "", duplicates_of(totals))
-    for (field, reason), count in sorted(faults_by_field(totals).items()):
-        labels = label_text({"field": field, "reason": reason})
-        page.add(request_metrics.FIELD_REJECTED_TOTAL, labels, count)
-    for dimension in OVERFLOW_DIMENSIONS:
-        page.add(
-            request_metrics.FOLDED_TOTAL,
-            label_text({"dimension": dimension}),
-            overflowed.get(dimension, 0),
-        )
-
-
 def add_histograms(
     page: Page,
     totals: Aggregate,
+    recent: Table,
     scope: Grouping,
     edges: Thresholds,
     operation: str,
     provider: str,
     exemplars: Iterable[Exemplar],
 ) -> None:
-    """Add the OpenTelemetry-named histograms; `scope` groups series by model and region. Of the
-    exemplars the newest of each bucket is shown."""
+    """Add the OpenTelemetry-named histograms; `scope` groups series by model and region.
+
+    `recent`: as for `add_totals`. Of the exemplars the newest of each bucket is shown.
+    """
     if not len(totals.series):
         return
     shown: dict[tuple[str, ...], list[Exemplar]] = {}
@@ -155,7 +140,7 @@ def add_histograms(
         shown.setdefault((one.model, one.region, one.latency), []).append(one)
         shown.setdefault((one.latency,), []).append(one)
     everyone = scope.regroup(totals.series, 0)
-    rows, shares = groups_to_add(page, everyone)
+    rows, shares = groups_to_add(page, everyone, shares_of_totals(everyone, recent, scope))
     labels = [
         label_text(dict(zip(GEN_AI_LABELS, (operation, provider, *scope.keys[group]), strict=True)))
         for group in rows.keys.tolist()

@@ -295,43 +295,39 @@ def lag_growing(_: Labels) -> list[Case]:
 
 
 def refused(rule: Labels) -> list[Case]:
-    def seen(rejections: str, requests: str | None) -> Series:
-        found = {named("tokenpulse_refused_total", reason="not_json"): rejections}
-        if requests is not None:
-            found[named("tokenpulse_requests_total", model="large", outcome="success")] = requests
-        return found
+    def seen(rejections: str, counted: str) -> Series:
+        return {
+            named("tokenpulse_refused_total", reason="not_json"): rejections,
+            "tokenpulse_counted_total": counted,
+        }
 
-    many = f"0+1000x{STEPS}"
+    many, none = f"0+1000x{STEPS}", held(0)
     if rule["severity"] == "page":
         return [
             Case("more than half", True, seen(f"0+1001x{STEPS}", many)),
-            Case("all of them", True, seen(f"0+20x{STEPS}", None)),
+            Case("all of them", True, seen(f"0+20x{STEPS}", none)),
             Case("half", False, seen(many, many)),
-            Case("too few samples", False, seen(f"0+12x{STEPS}", None)),
+            Case("too few samples", False, seen(f"0+12x{STEPS}", none)),
             Case("recovering", False, seen(then(0, 50_000), many)),
             Case("missing data", False, {}),
         ]
     return [
         Case("two percent", True, seen(f"0+20x{STEPS}", many)),
-        Case("all of them", True, seen(f"0+20x{STEPS}", None)),
+        Case("all of them", True, seen(f"0+20x{STEPS}", none)),
         Case("half a percent", False, seen(f"0+5x{STEPS}", many)),
-        Case("too few samples", False, seen(then(0, 5, 4), None)),
+        Case("too few samples", False, seen(then(0, 5, 4), none)),
         Case("recovering", False, seen(then(0, 50_000), many)),
         Case("missing data", False, {}),
     ]
 
 
 def nothing_counted(_: Labels) -> list[Case]:
-    def seen(rejections: str, duplicates: str, requests: str | None, probes: str | None) -> Series:
-        found = {
+    def seen(rejections: str, duplicates: str, counted: str) -> Series:
+        return {
             named("tokenpulse_refused_total", reason="not_json"): rejections,
             "tokenpulse_duplicates_total": duplicates,
+            "tokenpulse_counted_total": counted,
         }
-        if requests is not None:
-            found[named("tokenpulse_requests_total", model="large", outcome="success")] = requests
-        if probes is not None:
-            found[named("tokenpulse_probes_total", model="large", outcome="success")] = probes
-        return found
 
     def usual(day: int) -> Series:
         about = {"scope": "fleet", "window": "24h", "outcome": "success"}
@@ -341,29 +337,26 @@ def nothing_counted(_: Labels) -> list[Case]:
         about = {"scope": "fleet", "window": "1h", "outcome": "success"}
         return {named("tokenpulse_window_requests", **about): held(hour)}
 
-    just = f"0+9x{STEPS - 6} {9 * (STEPS - 6)}+0x5", None  # counted until three minutes ago
+    just = f"0+9x{STEPS - 6} {9 * (STEPS - 6)}+0x5"  # counted until three minutes ago
     flat, few, rising = held(9), f"0+2x{STEPS}", f"0+20x{STEPS}"
     return [
-        Case("all are rejected", True, seen(rising, flat, flat, None)),
-        Case("for three minutes by day", True, {**seen(rising, flat, *just), **lately(600)}),
-        Case("for three minutes at night", False, {**seen(rising, flat, *just), **lately(599)}),
-        Case("all are duplicates", True, {**seen(flat, rising, flat, None), **usual(100_000)}),
-        Case("a replay in a night", False, {**seen(flat, rising, flat, None), **usual(200_000)}),
-        Case(
-            "a quiet night with a few again", False, {**seen(flat, few, flat, None), **usual(500)}
-        ),
-        Case("few are rejected in it", True, {**seen(few, few, flat, None), **usual(200_000)}),
-        Case("all are duplicates, by day unknown", False, seen(flat, rising, flat, None)),
-        Case("no request was ever counted", True, seen(rising, flat, None, None)),
+        Case("all are rejected", True, seen(rising, flat, flat)),
+        Case("for three minutes by day", True, {**seen(rising, flat, just), **lately(600)}),
+        Case("for three minutes at night", False, {**seen(rising, flat, just), **lately(599)}),
+        Case("all are duplicates", True, {**seen(flat, rising, flat), **usual(100_000)}),
+        Case("a replay in a night", False, {**seen(flat, rising, flat), **usual(200_000)}),
+        Case("a quiet night with a few again", False, {**seen(flat, few, flat), **usual(500)}),
+        Case("few are rejected in it", True, {**seen(few, few, flat), **usual(200_000)}),
+        Case("all are duplicates, by day unknown", False, seen(flat, rising, flat)),
+        Case("no request was ever counted", True, seen(rising, flat, held(0))),
         Case(
             "one in a thousand is counted",
             False,
-            seen(f"0+1000x{STEPS}", flat, f"0+1x{STEPS}", None),
+            seen(f"0+1000x{STEPS}", flat, f"0+1x{STEPS}"),
         ),
-        Case("probes are counted", False, seen(rising, flat, None, f"0+1x{STEPS}")),
-        Case("silence", False, seen(flat, flat, flat, None)),
-        Case("too few samples", False, seen(then(0, 5, 4), flat, flat, None)),
-        Case("recovering", False, seen(then(0, 50_000), flat, f"0+1000x{STEPS}", None)),
+        Case("silence", False, seen(flat, flat, flat)),
+        Case("too few samples", False, seen(then(0, 5, 4), flat, flat)),
+        Case("recovering", False, seen(then(0, 50_000), flat, f"0+1000x{STEPS}")),
         Case("missing data", False, {}),
     ]
 

@@ -134,9 +134,7 @@ class PipelineMetrics:
         set_sample(catalogue.CLOCK_OFFSET_LIMIT.name, 5.0)
         set_sample(catalogue.CLOCK_OFFSET.name, 0.01, process="exporter")
         set_sample(catalogue.CLOCK_AGREES.name, 1.0, process="exporter")
-        set_sample(
-            requests.REQUESTS_TOTAL.name, 1e6 + _RATE * (now_s - self._start_s), model="large"
-        )
+        set_sample(requests.COUNTED_TOTAL.name, 1e6 + _RATE * (now_s - self._start_s))
         set_sample(requests.REFUSED_TOTAL.name, 0.0, reason="not_json")
         set_sample(requests.DUPLICATES_TOTAL.name, 0.0)
         self._healthy_intake(set_sample, now_s - self._start_s)
@@ -204,7 +202,7 @@ class PipelineMetrics:
                 )
             case "uncounted":
                 counted = 1e6 + _RATE * (since_s - lasted_s * fault.amount)
-                set_sample(requests.REQUESTS_TOTAL.name, counted, model="large")
+                set_sample(requests.COUNTED_TOTAL.name, counted)
             case "duplicates":
                 set_sample(requests.DUPLICATES_TOTAL.name, fault.amount * lasted_s)
             case "rules_fail":

@@ -210,6 +210,7 @@ def test_totals_equal_a_recount(configured: Callable[..., Any]) -> None:
     assert all_tokens == sum(one["input_tokens"] + one["output_tokens"] for one in real)
     probes = sum(named(samples, "tokenpulse_probes_total").values())
     assert probes == len(events) - len(real)
+    assert value(samples, "tokenpulse_counted_total") == len(events)
     refused = named(samples, "tokenpulse_refused_total")
     assert len(refused) == len(REASONS)  # those that never occurred stand at 0
     assert sum(refused.values()) == len(junk)

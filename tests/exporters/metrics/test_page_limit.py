@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from exporters.catalogue.cost import UNPRICED_TOKENS
 from exporters.catalogue.latencies import FLEET_HISTOGRAM, REQUEST_HISTOGRAMS
 from exporters.catalogue.pipeline import PARTITION_OFFSET
-from exporters.catalogue.requests import REQUESTS_TOTAL, WINDOW_REQUESTS
+from exporters.catalogue.requests import COUNTED_TOTAL, REQUESTS_TOTAL, WINDOW_REQUESTS
 from exporters.metrics.exposition import Page, exemplar_text, label_text
 from exporters.metrics.group_shares import FEWEST_SAMPLES
 from slo.health_limits import MAX_PAGE_LENGTH
@@ -147,6 +147,25 @@ def test_a_flood_of_names_costs_no_name_in_use_its_samples(
         found = models_with(limited, WINDOW_REQUESTS.name, scope="model", window=window)
         assert {"opus", "haiku"} <= found
     assert {"opus", "haiku"} <= models_with(limited, REQUESTS_TOTAL.name)
+
+
+def test_a_new_model_keeps_its_totals_before_names_that_were_used_more_until_yesterday(
+    configured: Callable[..., Any],
+) -> None:
+    asked = configured(max_samples=5_000)
+    retired = [
+        event(NOW_S - 86_400, model=f"retired-{number}") for _ in range(40) for number in range(80)
+    ]
+    launched = [event(NOW_S - 60, model="launched") for _ in range(20)]
+    write_state(asked, {0: [*retired, *launched]})
+    page = export(asked).page
+    page.limit(asked.exporter.max_samples, MAX_PAGE_LENGTH)
+    limited = parsed(page.text(openmetrics=False))
+    total = models_with(limited, REQUESTS_TOTAL.name)
+    assert "launched" in total
+    assert len(total) < 81
+    # What the alerts on rejected and uncounted records read is of all names.
+    assert limited[COUNTED_TOTAL.name, frozenset()] == len(retired) + len(launched)
 
 
 def test_models_that_are_left_out_have_no_samples_of_prices(
