@@ -24,7 +24,7 @@ from slo.engine.minute_counts import DAY, Pair, sum_counts
 from slo.engine.observed import alone_until_s, counted_until_s, first_known_minute, floors_s
 from slo.engine.recount import Recount
 from slo.engine.report import ObjectiveResult
-from slo.engine.stored_objective import can_be_read_now, load_objective, store_objective
+from slo.engine.stored_objective import can_be_read_now, load_objective, read_heads, store_objective
 from slo.engine.tracked import TrackedObjective
 from slo.policy.indicators import LatencyRatio, RequestRatio
 from slo.policy.policy import Policy
@@ -137,6 +137,9 @@ class Engine:
             self._stored_s = now_s
             over_s = final_until_s(views, snapshot.heartbeats) if may_close else 0
             await self._read_windows()
+            if keep:
+                # Before periods are closed, so that a reopened one is closed at once.
+                await read_heads(self._store, self._kept)
             if self._damage is None:
                 for kept in self._kept:
                     kept.close_periods(self.windows, int(now_s), over_s)

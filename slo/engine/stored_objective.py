@@ -42,12 +42,20 @@ async def can_be_read_now(store: MinuteCountStore, objectives: Sequence[TrackedO
     return False
 
 
+async def read_heads(store: MinuteCountStore, objectives: Sequence[TrackedObjective]) -> None:
+    """Read which periods are closed, and which an operator reopened. Raises StoreError."""
+    for kept in objectives:
+        kept.head = await store.head(kept.selection.id)
+        _drop_stored(kept)
+
+
 async def store_objective(
     store: MinuteCountStore, kept: TrackedObjective, reach: Checkpoints
 ) -> None:
-    """Write the counts and closed periods that changed; they include `reach`. Raises StoreError."""
-    kept.head = await store.head(kept.selection.id)
-    _drop_stored(kept)
+    """Write the counts and closed periods that changed; they include `reach`. Raises StoreError.
+
+    The head must have been read just before.
+    """
     for clock, tried in kept.tries:  # what another exporter has stored since
         if all(at <= kept.head.reach.get(one, (-1, -1)) for one, at in tried.items()):
             kept.minute_counts.dirty = {

@@ -180,7 +180,7 @@ def sla_reopen(ctx: click.Context, contract: str, period: str, reason: str, auth
 
     CONTRACT is POLICY/OBJECTIVE as `tokenpulse sla` shows it; PERIOD is a month, 2026-11, or for a
     rolling period a day in UTC, 2026-11-08. The former result stays in `tokenpulse sla`, with
-    author and reason. The exporter closes the period again within two minutes.
+    author and reason. The exporter closes the period again within a minute.
     """
     settings = load_client_settings(ctx.obj)
     policies = load_policies(settings.exporter.policies)

@@ -44,8 +44,7 @@ def test_a_reopened_period_is_closed_from_its_present_counts_and_the_former_resu
         # Once by an exporter that closed it itself, and for ever by any other.
         reopened = ReopenedPeriod(first, OVER_S + 80, "jo", "closed early")
         for exporter in (engine, world.engine(of), world.engine(of)):
-            for after_s in (140, 210):
-                found = (await judge(exporter, OVER_S + after_s))["o0", ""]
+            found = (await judge(exporter, OVER_S + 140))["o0", ""]
             assert found.reopened == (reopened,)
             assert [one.attainment for one in found.closed] == [Attainment(Fraction(1), 2)]
             assert found.adjustments == ()
@@ -64,8 +63,7 @@ def test_an_earlier_period_than_the_last_one_is_closed_again_too(
         first = closed[-1]
         ledger, now_s = engine._kept[0].selection.id, OVER_S + 3 * DAY_S
         assert await world.store.reopen(ledger, first.begin, now_s, "jo", "closed early") == 1
-        for after_s in (60, 120):
-            found = (await judge(engine, now_s + after_s))["o0", ""]
+        found = (await judge(engine, now_s + 60))["o0", ""]
         assert [one.begin for one in found.closed] == [one.begin for one in closed]
         assert found.closed[-1].closed_at_s > first.closed_at_s
 
