@@ -137,8 +137,7 @@ class Engine:
             self._stored_s = now_s
             over_s = final_until_s(views, snapshot.heartbeats) if may_close else 0
             await self._read_windows()
-            if keep:
-                # Before periods are closed, so that a reopened one is closed at once.
+            if keep:  # before periods are closed, so that a reopened one is closed at once
                 await read_heads(self._store, self._kept)
             if self._damage is None:
                 for kept in self._kept:
@@ -247,8 +246,7 @@ class Engine:
         return floors, self._coarse(views, floors)
 
     def _drop_other_states(self, views: Sequence[PartitionView]) -> None:
-        """Forget the counts of partitions whose state was lost or set back: its checkpoints have
-        the same numbers and another content."""
+        """Forget counts of states that were lost or set back: others have their numbers now."""
         for view in views:
             rebuilt, sequence = self._done.get(view.partition, (-1, -1))
             if sequence >= 0 and (rebuilt != view.meta.rebuilt or sequence > view.meta.sequence):

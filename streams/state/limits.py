@@ -25,6 +25,7 @@ def name_limits(worker: Worker, reserved: ReservedNames = NO_NAMES) -> NameLimit
         limits.customers,
         limits.customer_models,
         reserved,
+        worker.future_tolerance_s * 1_000,
     )
 
 

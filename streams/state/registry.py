@@ -27,7 +27,6 @@ CustomerKey = tuple[str, str]
 CHUNK = 512  # names in one field of the store
 _SERVED_AT = KEY_DIMENSIONS.index("service_tier")
 _NEVER_MS = 2**53  # later than all events
-_AHEAD_MS = 600_000  # an event may have ended so much after the watermark
 _REQUESTED_AT = KEY_DIMENSIONS.index("requested_service_tier")
 
 
@@ -55,7 +54,8 @@ class NameLimits(NamedTuple):
     """Most distinct values; the first four in the order of SERIES_DIMENSIONS.
 
     `service_tier` also limits the requested tiers, apart from the served ones. Reserved names are
-    among them, also before they come.
+    among them, also before they come. An event whose sender stamped its record may end
+    `future_tolerance_ms` after the watermark.
     """
 
     model: int
@@ -66,6 +66,7 @@ class NameLimits(NamedTuple):
     customers: int
     customer_models: int = 100_000  # pairs
     reserved: ReservedNames = ReservedNames()
+    future_tolerance_ms: int = 0
 
 
 def customer_hasher(secret: bytes) -> Callable[[str], str]:
@@ -190,7 +191,7 @@ class Registry:
             folded = frozenset(names)
             if not self.overflowed[combined]:
                 folded -= names if not self.overflowed[dimension] else rows.get(dimension, set())
-            now_ms = (watermark_ms or 0) + _AHEAD_MS
+            now_ms = (watermark_ms or 0) + self._limits.future_tolerance_ms
             # Also names that no policy reserves now: it may come back, as after an unreadable file.
             since_ms = dict(reserved_since_ms.get(dimension, {}))
             for name in names:

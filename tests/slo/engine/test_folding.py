@@ -104,6 +104,27 @@ def test_a_name_that_is_reserved_later_is_judged_from_then_on(in_world: InWorld)
     in_world(use)
 
 
+def test_an_event_ahead_of_the_watermark_was_folded_too_before_its_name_was_reserved(
+    in_world: InWorld,
+) -> None:
+    async def use(world: World) -> None:
+        ahead: dict[str, Any] = {"future_tolerance_s": 3_600, **ONE_MODEL}
+        world.restart_workers(**ahead)
+        small = [event(NOON, model="small", request_id=f"r{at}") for at in range(20)]
+        # A sender whose clock is 50 minutes ahead does not move the watermark.
+        await world.writer.write(
+            0, [*small, event(NOON + 3_000, model="large", **FAILED)], NOON, by_sender=True
+        )
+        world.restart_workers(KEPT, **ahead)
+        engine = world.engine(BY_MODEL)
+        for later_s, is_known in ((NOON + 6_000, False), (NOON + 7_320, True)):
+            await world.add(0, [event(later_s - 60 + at, model="large") for at in range(30)])
+            status = (await judge(engine, later_s))["o0", ""].status
+            assert ("1h" in status.burn) is is_known
+
+    in_world(use)
+
+
 @pytest.mark.parametrize("is_folded", [False, True])
 def test_a_name_whose_policy_was_away_is_judged_if_none_of_its_requests_was_folded(
     in_world: InWorld, is_folded: bool
