@@ -67,7 +67,6 @@ CLOSED_DAYS = 30
 _RISKS_EVERY_S = 600
 # A day that is finalised later is stored without objectives, for the same reason.
 _RISKS_STORED_WITHIN_S = 3 * 86_400
-_NO_CLOCK = "the clock of this process was not compared with that of Redis"
 
 
 class DailyBoardBuilder:
@@ -104,31 +103,24 @@ class DailyBoardBuilder:
         self._explanation: tuple[object, Explanation] | None = None
 
     async def facts(
-        self,
-        now_s: float,
-        date: str | None = None,
-        kind: PeriodKind = "day",
-        clock: RedisClock | None = None,
+        self, clock: RedisClock, date: str | None = None, kind: PeriodKind = "day"
     ) -> DailyFacts | None:
         """Return the board of a day, week or month; None as `date` means the last closed one.
 
-        `date`: as read_period takes it. `clock`: asked for the time, if it is given; no day becomes
-        final without one that agrees. Before the first day (week, month) is closed, the running
-        one is the default. Return None if no event was ever counted. Cheap if the state did not
-        change since the last call. Raises StoreError if Redis does not answer, RequestError for a
-        date that has no board.
+        `date`: as read_period takes it. `clock`: asked for the time; no day becomes final unless it
+        agrees. Before the first day (week, month) is closed, the running one is the default. Return
+        None if no event was ever counted. Cheap if the state did not change since the last call.
+        Raises StoreError if Redis does not answer, RequestError for a date that has no board.
         """
         async with self._lock:
             try:
                 snapshot = await self._source.snapshot()
                 follow_tokens(self._customers, snapshot.tokens)
-                problem: str | None = _NO_CLOCK
-                if clock is not None:
-                    reading = await clock.read()
-                    now_s, problem = reading.likely_s(snapshot.watermark_s), reading.problem()
+                reading = await clock.read()
+                now_s = reading.likely_s(snapshot.watermark_s)
                 requested = None if date is None else self._requested(date, kind, now_s)
                 context = replace(
-                    self._context(now_s, snapshot, problem),
+                    self._context(now_s, snapshot, reading.problem()),
                     reopened=await self._source.reopenings(),
                 )
                 return await self._facts(snapshot, context, requested, kind)

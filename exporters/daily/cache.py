@@ -135,7 +135,7 @@ class BoardCache:
                 return board.facts
             began = time.monotonic()
             kind, date = key
-            facts = await self._builder.facts(time.time(), date, kind, self._clock)
+            facts = await self._builder.facts(self._clock, date, kind)
             self._boards[key] = _Board(facts, began)
             self._boards.move_to_end(key)
             # The boards that were requested longest ago go first.

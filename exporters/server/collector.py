@@ -47,11 +47,16 @@ class Collected:
 
     page: Page
     partitions: int  # that have state; 0 before the first event
+    clock: ClockReading
+    now_s: float  # the present time, as chosen of the two clocks
     newest_pulse_s: float | None  # time of the newest heartbeat of any worker
     live: LiveFacts | None  # None before the first event
     current: CurrentWindow | None = None  # the same window by place; None before the first event
-    clock: ClockReading | None = None  # None if it was not asked for
-    shift_s: float = 0.0  # from the wall clock to the time of all of this; not 0 if it is wrong
+
+    @property
+    def shift_s(self) -> float:
+        """From the wall clock to the time of all of this; not 0 if the wall clock is wrong."""
+        return self.now_s - self.clock.wall_s
 
 
 class Collector:
@@ -103,24 +108,20 @@ class Collector:
         self._versions: dict[int, tuple[int, int]] = {}  # partition -> generation, checkpoint
         self._freshness_s: dict[int, float] = {}
 
-    async def collect(self, now_s: float, clock: RedisClock | None = None) -> Collected:
-        """Read the state and return all that is known at `now_s`, the wall clock.
+    async def collect(self, clock: RedisClock) -> Collected:
+        """Read the state and return all that is known by now.
 
-        `clock`: asked for the time if it is given; nothing becomes final without one that agrees.
-        Raises StoreError if the state cannot be read.
+        `clock`: asked for the time; nothing becomes final unless it agrees. Raises StoreError if
+        the state cannot be read.
         """
         # One snapshot for windows, minutes and objectives, so that all numbers are of one moment.
         snapshot = await self._reader.snapshot()
         follow_tokens(self._customers, snapshot.tokens)
-        reading = None if clock is None else await clock.read()
-        shift_s = 0.0
-        if reading is not None:
-            now_s = self._steady.likely_s(reading, snapshot.watermark_s)
-            shift_s = now_s - reading.wall_s
+        reading = await clock.read()
+        now_s = self._steady.likely_s(reading, snapshot.watermark_s)
         await self._load(snapshot, now_s)
-        may_close = reading is not None and reading.agrees
         results = (
-            await self._engine.finish(snapshot, now_s, may_close=may_close)
+            await self._engine.finish(snapshot, now_s, may_close=reading.agrees)
             if snapshot.views
             else None
         )
@@ -130,8 +131,7 @@ class Collector:
         page = self._pages.build(
             snapshot, self._tracker, lags, self._freshness_s, results, sources, now_s
         )
-        if reading is not None:
-            pipeline_samples.add_exporter_clock(page, reading)
+        pipeline_samples.add_exporter_clock(page, reading)
         live = current = None
         if snapshot.views:
             if not self._has_resumed:
@@ -155,7 +155,7 @@ class Collector:
             if (at_ms := heartbeat.number("at_ms")) is not None
         ]
         newest_pulse_s = max(pulsed_ms) / 1_000 if pulsed_ms else None
-        return Collected(page, len(snapshot.views), newest_pulse_s, live, current, reading, shift_s)
+        return Collected(page, len(snapshot.views), reading, now_s, newest_pulse_s, live, current)
 
     # -- reading ---------------------------------------------------------------------------------
 

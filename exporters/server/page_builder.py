@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 
-from exporters.board.incidents.cache import USUAL_WINDOW
+from exporters.board.incidents.failures import USUAL_WINDOW
 from exporters.metrics import pipeline as pipeline_samples
 from exporters.metrics import records as record_samples
 from exporters.metrics import requests as request_samples

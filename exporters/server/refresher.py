@@ -177,9 +177,9 @@ class Refresher:
             await self._client.aclose()
 
     async def _refresh(self) -> Export:
-        began, now_s = time.monotonic(), time.time()
+        began = time.monotonic()
         try:
-            collected = await self._collector.collect(now_s, self._clock)
+            collected = await self._collector.collect(self._clock)
         except Exception as error:
             # Any error: a state that cannot be decoded is as unreadable as a missing one, and
             # the exporter must stay up to report it.
@@ -195,9 +195,8 @@ class Refresher:
         if not self._export.readable and self._failures:
             log.info("refresh succeeded: the state is readable again")
         self._shift_s = collected.shift_s
-        self._refreshed_at_s = now_s + collected.shift_s
-        if collected.clock is not None:
-            self._report_clock(collected.clock.problem())
+        self._refreshed_at_s = collected.now_s
+        self._report_clock(collected.clock.problem())
         page = collected.page
         page.add(pipeline_metrics.STATE_READABLE, "", 1)
         page.add(pipeline_metrics.EXPORTER_REFRESH, "", round(time.monotonic() - began, 4))

@@ -22,6 +22,7 @@ from tests.support.exporter_state import (
     parsed,
     write_state,
 )
+from tests.support.two_clocks import right_clock
 
 POLICY = """
 version: 1
@@ -50,7 +51,8 @@ def samples_of(settings: Settings) -> Samples:
     async def collect() -> Samples:
         client = connect(settings.redis.url, 5)
         try:
-            collected = await Collector(settings, client, load_directory(settings)).collect(NOW_S)
+            collector = Collector(settings, client, load_directory(settings))
+            collected = await collector.collect(right_clock(NOW_S))
         finally:
             await client.aclose()
         return parsed(collected.page.text(openmetrics=False))

@@ -22,6 +22,7 @@ from tests.support.exporter_state import event, write_state
 from tests.support.intake_on_broker import IntakeOnBroker
 from tests.support.servers import Broker, RedisServer
 from tests.support.source_history import sent, write_sources
+from tests.support.two_clocks import right_clock
 
 SILENT = "TokenpulseSourceSilent"
 TOKENS = {"gateway": "0123456789abcdef", "batch": "fedcba9876543210"}
@@ -61,7 +62,8 @@ def incidents(settings: Settings) -> list[Incident]:
         rules = RuleEvaluator(board_groups(load_policies(settings.exporter.policies)))
         client = connect(settings.redis.url, 5)
         try:
-            collected = await Collector(settings, client, {}, rules).collect(time.time())
+            collector = Collector(settings, client, {}, rules)
+            collected = await collector.collect(right_clock(time.time()))
         finally:
             await client.aclose()
         return [one for one in not_none(collected.live).incidents if one.alert == SILENT]

@@ -17,7 +17,7 @@ from streams.events.decoder import ELIGIBLE
 from streams.store.keys import Keys
 from streams.store.servers.client import connect
 from tests.support.exporter_state import StateWriter, event, settings_for
-from tests.support.two_clocks import TwoClocks
+from tests.support.two_clocks import right_clock
 
 DAY_S = 86_400
 HOUR_S = 3_600
@@ -62,14 +62,12 @@ class Builder(DailyBoardBuilder):
     """The exporter's, for days that have facts."""
 
     async def facts(
-        self,
-        now_s: float,
-        date: str | None = None,
-        kind: PeriodKind = "day",
-        clock: RedisClock | None = None,
+        self, clock: RedisClock | float, date: str | None = None, kind: PeriodKind = "day"
     ) -> DailyFacts:
-        # By default a clock that agrees with that of Redis.
-        facts = await super().facts(now_s, date, kind, clock or TwoClocks(now_s, now_s))
+        """`clock`: or the time, of a clock that agrees with that of Redis."""
+        if not isinstance(clock, RedisClock):
+            clock = right_clock(clock)
+        facts = await super().facts(clock, date, kind)
         assert facts is not None
         return facts
 

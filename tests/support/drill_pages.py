@@ -14,6 +14,7 @@ from exporters.drill.routes import DrillSource, drill_routes
 from streams.config.settings import Settings
 from tests.support.exporter_state import NOW_S
 from tests.support.live_facts import World, in_world
+from tests.support.two_clocks import right_clock
 
 Events = Sequence[dict[str, Any]]
 
@@ -42,7 +43,7 @@ def answers(
     async def use(world: World) -> list[Answered]:
         for partition, of_partition in events.items():
             await world.writer.write(partition, of_partition, now_s)
-        collected = await world.collector.collect(now_s)
+        collected = await world.collector.collect(right_clock(now_s))
         live = LiveState(collected.live, None, 1.0)
         history = HistoryCache(settings)
         await history.read(now_s)

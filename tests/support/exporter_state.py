@@ -11,7 +11,6 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.server.collector import Collected, Collector
-from streams.clock import RedisClock
 from streams.config.settings import Settings, Worker
 from streams.events.decoder import OUTCOMES, EventLimits, decode
 from streams.state.edges import export_edges
@@ -31,6 +30,7 @@ from streams.store.redis import RedisStore
 from streams.store.servers.client import connect
 from streams.worker.deduplication import deduplicate
 from tests.support.checks import not_none
+from tests.support.two_clocks import right_clock
 
 SECRET = "0123456789abcdef" * 2
 RULES = EventLimits(10_000, 300_000, HORIZON_S * 1_000)
@@ -190,15 +190,13 @@ def write_state(settings: Settings, records: dict[int, list[Any]], at_s: float =
     asyncio.run(write())
 
 
-def export(
-    settings: Settings, now_s: float = NOW_S, clock: RedisClock | None = None, /, **customers: Any
-) -> Collected:
-    """One export by a fresh exporter; only with a clock that agrees does anything become final."""
+def export(settings: Settings, now_s: float = NOW_S, /, **customers: Any) -> Collected:
+    """One export by a fresh exporter, whose clock agrees with that of Redis."""
 
     async def collect() -> Collected:
         client = connect(settings.redis.url, 5)
         try:
-            return await Collector(settings, client, customers).collect(now_s, clock)
+            return await Collector(settings, client, customers).collect(right_clock(now_s))
         finally:
             await client.aclose()
 

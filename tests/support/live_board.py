@@ -13,6 +13,7 @@ from streams.config.settings import Settings
 from streams.store.servers.client import connect
 from tests.support.exporter_state import NOW_S, StateWriter
 from tests.support.live_facts import World, in_world, traffic
+from tests.support.two_clocks import right_clock
 
 # The board's window at 22:13:25 is [22:08:30, 22:13:30).
 FROM_S, TO_S = NOW_S - 295, NOW_S + 5
@@ -62,7 +63,7 @@ def facts_with(
         client, writer = connect(settings.redis.url, 5), StateWriter(settings)
         try:
             await writer.write(0, events, NOW_S)
-            return (await Collector(settings, client, {}, rules).collect(NOW_S)).live
+            return (await Collector(settings, client, {}, rules).collect(right_clock(NOW_S))).live
         finally:
             await writer.close()
             await client.aclose()

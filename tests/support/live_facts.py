@@ -12,6 +12,7 @@ from slo.policy.loading import load_policies
 from streams.config.settings import Settings
 from streams.store.servers.client import connect
 from tests.support.exporter_state import NOW_S, StateWriter, event
+from tests.support.two_clocks import right_clock
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class World:
         self.collector = Collector(settings, self.client, customers, rules)
 
     async def facts(self, now_s: float = NOW_S) -> LiveFacts:
-        facts = (await self.collector.collect(now_s)).live
+        facts = (await self.collector.collect(right_clock(now_s))).live
         assert facts is not None
         return facts
 

@@ -147,7 +147,7 @@ async def _build_and_deliver(
     clock = RedisClock(client, settings.redis.max_clock_offset_s)
     boards = []
     for kind in kinds:
-        facts = await builder.facts(time.time(), date, kind, clock)
+        facts = await builder.facts(clock, date, kind)
         if facts is None:
             raise RequestError("no event was counted yet: start a worker and send it events")
         # In the first week or month none is closed yet, which is no failure of the schedule.

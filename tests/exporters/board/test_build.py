@@ -14,6 +14,7 @@ from streams.query.report import Question, make_report
 from tests.support.exporter_state import NOW_S, event, some_events, token_of
 from tests.support.live_board import FROM_S, TO_S, facts_of
 from tests.support.live_facts import World, in_world, told, traffic
+from tests.support.two_clocks import right_clock
 
 # -- who is affected -------------------------------------------------------------------------------
 
@@ -166,7 +167,7 @@ def test_a_late_event_changes_the_minute_it_belongs_to(configured: Callable[...,
 
 def test_nothing_counted_yet_is_no_board(configured: Callable[..., Any]) -> None:
     async def use(world: World) -> LiveFacts | None:
-        return (await world.collector.collect(NOW_S)).live
+        return (await world.collector.collect(right_clock(NOW_S))).live
 
     assert in_world(configured(), use) is None
 

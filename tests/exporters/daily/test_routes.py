@@ -206,10 +206,10 @@ def test_a_board_is_made_once_a_minute_however_many_ask(
     real = DailyBoardBuilder.facts
 
     async def counted(
-        self: Any, now_s: float, date: str | None, kind: PeriodKind, clock: RedisClock
+        self: Any, clock: RedisClock, date: str | None, kind: PeriodKind
     ) -> DailyFacts | None:
         made.append(date)
-        return await real(self, now_s, date, kind, clock)
+        return await real(self, clock, date, kind)
 
     monkeypatch.setattr(DailyBoardBuilder, "facts", counted)
     boards = running(two_days(redis_server.url))
@@ -234,9 +234,7 @@ def test_boards_are_made_one_at_a_time_and_only_so_many_wait(
     at_work, most = 0, 0
     began, go_on = threading.Event(), asyncio.Event()
 
-    async def slow(
-        self: Any, now_s: float, date: str | None, kind: PeriodKind, clock: RedisClock
-    ) -> DailyFacts:
+    async def slow(self: Any, clock: RedisClock, date: str | None, kind: PeriodKind) -> DailyFacts:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
@@ -276,9 +274,7 @@ def test_a_board_that_is_there_does_not_wait_for_one_that_is_being_made(
 ) -> None:
     go_on = asyncio.Event()
 
-    async def slow(
-        self: Any, now_s: float, date: str | None, kind: PeriodKind, clock: RedisClock
-    ) -> DailyFacts:
+    async def slow(self: Any, clock: RedisClock, date: str | None, kind: PeriodKind) -> DailyFacts:
         if date is not None:
             await go_on.wait()
         return some_facts()

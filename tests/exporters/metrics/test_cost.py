@@ -26,6 +26,7 @@ from tests.support.exporter_state import (
 )
 from tests.support.paths import TESTS
 from tests.support.script_stack import StackOfScripts
+from tests.support.two_clocks import right_clock
 
 BOOK = str(TESTS / "prices" / "models.yaml")
 SAVED, LOST, UNPRICED = (
@@ -125,7 +126,8 @@ def test_dollars_of_windows_that_roll_on_equal_a_recount_at_every_export(
                 batch = [one for one in batch if at_s - 60 <= one["ended_at"] / 1_000 < at_s]
                 await writer.write(partition, batch)
             if minute % 10 == 0 or minute > 34:
-                samples = parsed((await collector.collect(at_s)).page.text(openmetrics=False))
+                page = (await collector.collect(right_clock(at_s))).page
+                samples = parsed(page.text(openmetrics=False))
                 check_windows(samples, [one for one in events if one["ended_at"] / 1_000 < at_s])
         await writer.close()
         await client.aclose()

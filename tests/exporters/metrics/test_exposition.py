@@ -32,7 +32,7 @@ from tests.support.exporter_state import (
 from tests.support.paths import TESTS
 from tests.support.promtool import needs_promtool
 from tests.support.source_history import sent, steady, write_sources
-from tests.support.two_clocks import TwoClocks
+from tests.support.two_clocks import TwoClocks, right_clock
 
 GOLDEN = TESTS / "golden" / "metrics.txt"
 LIVE = [spec for spec in SPECS if spec not in EXPORTER.specs]
@@ -102,12 +102,12 @@ def full_page(settings: Settings) -> Page:
     async def collect() -> Page:
         client = connect(settings.redis.url, 5)
         collector = Collector(settings, client, {token_of("acme"): Customer('A "corp" \\', "ent")})
-        await collector.collect(NOW_S)
+        await collector.collect(right_clock(NOW_S))
         writer = StateWriter(settings)
         await writer.write(0, [event(NOW_S)])
         await writer.close()
         clock = TwoClocks(NOW_S + 1, NOW_S + 0.9)
-        found = await collector.collect(NOW_S + 1, clock)
+        found = await collector.collect(clock)
         await client.aclose()
         return found.page
 

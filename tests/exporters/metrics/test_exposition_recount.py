@@ -26,6 +26,7 @@ from tests.support.exporter_state import (
     value,
     write_state,
 )
+from tests.support.two_clocks import right_clock
 
 # Always summed by customer, for the live board.
 BY_CUSTOMER = ("5m",)
@@ -169,7 +170,8 @@ def test_windows_that_roll_on_equal_a_recount_at_every_export(
             for partition in range(3):
                 await writer.write(partition, arrived(partition, at_s - 60, at_s))
             if minute % 10 == 0 or minute > 72:
-                samples = parsed((await collector.collect(at_s)).page.text(openmetrics=False))
+                page = (await collector.collect(right_clock(at_s))).page
+                samples = parsed(page.text(openmetrics=False))
                 counted = [
                     one | {"customer": token_of(one["customer_id"])}
                     for partition in range(3)

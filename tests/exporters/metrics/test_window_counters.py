@@ -27,6 +27,7 @@ from tests.support.exporter_state import (
     value,
     write_state,
 )
+from tests.support.two_clocks import right_clock
 
 ATTEMPTS = "tokenpulse_window_provider_attempts"
 ELIGIBLE_ATTEMPTS = "tokenpulse_window_provider_eligible_attempts"
@@ -154,7 +155,8 @@ def test_windows_of_counters_equal_a_recount_while_they_roll(
             for partition in range(2):
                 before = len(arrived(partition, at_s - 60))
                 await writer.write(partition, arrived(partition, at_s)[before:], at_s)
-            samples = parsed((await collector.collect(at_s)).page.text(openmetrics=False))
+            page = (await collector.collect(right_clock(at_s))).page
+            samples = parsed(page.text(openmetrics=False))
             for window in ("1m", "5m"):
                 start = "tokenpulse_window_start_timestamp_seconds"
                 from_s = number(samples, start, window=window)

@@ -51,7 +51,7 @@ def test_an_exporter_shows_the_same_numbers_while_one_of_the_two_clocks_jumps(
         for by_s in (0, shift_s, 0):
             clock.redis_s = NOON_S + by_s if redis_jumps else NOON_S
             clock.wall_s = NOON_S if redis_jumps else NOON_S + by_s
-            found = await collector.collect(clock.wall_s, clock)
+            found = await collector.collect(clock)
             pages.append(page(found))
             samples = parsed(found.page.text(False))
             agrees.append(number(samples, AGREES, process="exporter"))
@@ -81,7 +81,7 @@ def test_the_time_of_an_exporter_that_is_behind_rises_while_the_lag_of_events_ch
             newest_s = at_s - lag_s
             await writer.write(0, some_events(3, 20, newest_s - 0.5, newest_s), newest_s)
             reading = TwoClocks(at_s - 6, at_s)
-            collected = await collector.collect(reading.wall_s, reading)
+            collected = await collector.collect(reading)
             times_s.append(reading.wall_s + collected.shift_s)
         await client.aclose()
         await writer.close()
@@ -127,8 +127,8 @@ def test_a_period_is_closed_once_the_clocks_agree(
     settings = configured(windows=["1h"])
     client = connect(settings.redis.url, 5)
 
-    async def closed_after(clock: TwoClocks | None) -> int:
-        await Collector(settings, client, {}).collect(NOON_S, clock)
+    async def closed_after(clock: TwoClocks) -> int:
+        await Collector(settings, client, {}).collect(clock)
         keys = cast(list[bytes], redis_client.keys("*:ledger:*"))
         names = [name for key in keys for name in cast(list[bytes], redis_client.hkeys(key))]
         return sum(name.startswith(b"closed:") for name in names)
@@ -139,13 +139,13 @@ def test_a_period_is_closed_once_the_clocks_agree(
         begin_s = NOON_S - 3 * DAY_S
         for from_s in (begin_s, begin_s + DAY_S, begin_s + 2 * DAY_S, NOON_S - 60):
             await writer.write(0, some_events(3, 20, from_s, from_s + 59), from_s + 60)
-        # Without a second clock, with one that differs, and with one that agrees.
-        clocks = (None, TwoClocks(NOON_S, redis_s), TwoClocks(NOON_S, NOON_S - 4))
+        # With a second clock that differs, and with one that agrees.
+        clocks = (TwoClocks(NOON_S, redis_s), TwoClocks(NOON_S, NOON_S - 4))
         closed = [await closed_after(clock) for clock in clocks]
         await client.aclose()
         await writer.close()
         return closed
 
-    unchecked, differing, agreeing = asyncio.run(run())
-    assert unchecked == differing == 0
+    differing, agreeing = asyncio.run(run())
+    assert differing == 0
     assert agreeing > 0

@@ -33,6 +33,7 @@ from tests.support.exporter_state import (
     value,
     write_state,
 )
+from tests.support.two_clocks import right_clock
 
 # -- honesty ---------------------------------------------------------------------------------------
 
@@ -40,7 +41,8 @@ from tests.support.exporter_state import (
 def test_without_any_state_there_are_no_numbers(configured: Callable[..., Any]) -> None:
     found = export(configured())
     assert found.partitions == 0
-    assert found.page.samples == 0
+    samples = parsed(found.page.text(openmetrics=False))
+    assert all(name.startswith("tokenpulse_clock_") for name, _ in samples)
 
 
 def test_a_silent_source_fades_out_of_its_windows_and_its_totals_stay(
@@ -111,9 +113,10 @@ def test_freshness_is_the_age_of_an_event_when_it_is_first_seen(
         for written, now_s in ((NOW_S, NOW_S + 1), (None, NOW_S + 2), (NOW_S + 2, NOW_S + 3.5)):
             if written is not None:
                 await writer.write(0, [event(written)])
-            samples = parsed((await collector.collect(now_s)).page.text(False))
+            page = (await collector.collect(right_clock(now_s))).page
+            samples = parsed(page.text(openmetrics=False))
             seen.append(value(samples, PARTITION_FRESHNESS.name, partition="0"))
-        samples = parsed((await collector.collect(NOW_S + 60)).page.text(False))
+        samples = parsed((await collector.collect(right_clock(NOW_S + 60))).page.text(False))
         seen.append(value(samples, PARTITION_FRESHNESS.name, partition="0"))
         await writer.close()
         await client.aclose()
@@ -195,11 +198,11 @@ def test_a_state_that_was_lost_and_rebuilt_is_read_afresh(
         writer = StateWriter(settings)
         await writer.write(0, [event(NOW_S - 10)])  # written by checkpoint 1 in both lives
         await writer.write(0, [event(NOW_S)])
-        await collector.collect(NOW_S)
+        await collector.collect(right_clock(NOW_S))
         redis_client.flushdb()
         rebuilt = StateWriter(settings)
         await rebuilt.write(0, [event(NOW_S - 10, model="haiku")])
-        found = await collector.collect(NOW_S)
+        found = await collector.collect(right_clock(NOW_S))
         for one in (writer, rebuilt, client):
             await (one.aclose() if one is client else one.close())
         return parsed(found.page.text(False))
@@ -218,7 +221,8 @@ def test_a_clock_that_is_set_back_finds_its_windows_again(configured: Callable[.
         collector = Collector(settings, client, {})
         found = []
         for now_s in (NOW_S + 400, NOW_S):
-            samples = parsed((await collector.collect(now_s)).page.text(openmetrics=False))
+            page = (await collector.collect(right_clock(now_s))).page
+            samples = parsed(page.text(openmetrics=False))
             found.append(
                 [
                     one

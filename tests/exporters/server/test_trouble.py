@@ -26,6 +26,7 @@ from tests.support.exporter_state import (
     value,
     write_state,
 )
+from tests.support.two_clocks import right_clock
 
 HALTED = "tokenpulse_partition_halted"
 COMPLETE = "tokenpulse_window_complete"
@@ -210,7 +211,7 @@ def test_a_pulse_of_an_older_worker_says_nothing_of_what_it_does_not_know(
         key = f"tp:{{{settings.kafka.group}:{settings.kafka.topic}:0}}:pulse"
         await client.delete(key)
         await client.hset(key, mapping={"at_ms": NOW_S * 1_000, "worker": "old:1", "fenced": 2})
-        found = await Collector(settings, client, {}).collect(NOW_S)
+        found = await Collector(settings, client, {}).collect(right_clock(NOW_S))
         await client.aclose()
         return parsed(found.page.text(openmetrics=False))
 

@@ -113,7 +113,10 @@ def test_an_event_ahead_of_the_watermark_was_folded_too_before_its_name_was_rese
         small = [event(NOON, model="small", request_id=f"r{at}") for at in range(20)]
         # A sender whose clock is 50 minutes ahead does not move the watermark.
         await world.writer.write(
-            0, [*small, event(NOON + 3_000, model="large", **FAILED)], NOON, by_sender=True
+            0,
+            [*small, event(NOON + 3_000, model="large", **FAILED)],
+            NOON + 3_000,
+            by_sender=True,
         )
         world.restart_workers(KEPT, **ahead)
         engine = world.engine(BY_MODEL)

@@ -17,7 +17,6 @@ from slo.policy.loading import as_policy
 from streams.config.settings import ENV_PREFIX
 from tests.support.exporter_state import SECRET, event, export, settings_for, write_state
 from tests.support.servers import RedisServer
-from tests.support.two_clocks import TwoClocks
 from tokenpulse.cli.main import main
 
 WINDOW = Maintenance("m-1", 7_200, 10_800, "jo", "new racks", 7_000)
@@ -185,7 +184,7 @@ def test_a_period_is_opened_again_by_command_and_shown_with_author_and_reason(
     noon_s = datetime.fromisoformat(f"{date}T12:00:00+00:00").timestamp()
     bad = event(noon_s + 30, outcome="timeout")
     write_state(settings, {0: [bad, event(noon_s + 600), event(now_s)]}, now_s)
-    export(settings, now_s, TwoClocks(now_s, now_s))
+    export(settings, now_s)
     words = ("default/uptime", date, "--author", "jo", "--reason", "closed early")
     output = run("sla", "reopen", *words)
     assert (
@@ -198,7 +197,7 @@ def test_a_period_is_opened_again_by_command_and_shown_with_author_and_reason(
     assert reopened["before"]["ratio"] == "0.5"
     assert "by jo: closed early; it was closed with 50 %" in run("sla")
     assert f"{date} of default/uptime is not closed" in run("sla", "reopen", *words, status=2)
-    export(settings, now_s, TwoClocks(now_s, now_s))
+    export(settings, now_s)
     [entry] = json.loads(run("sla", "--json"))
     assert [one["from"] for one in entry["closed"]] == [f"{date}T00:00:00Z"]
     assert len(entry["reopened"]) == 1

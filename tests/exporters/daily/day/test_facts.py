@@ -17,15 +17,16 @@ from tests.support.daily_state import DAY_S, HOUR_S, World
 from tests.support.daily_state import day_of as on
 from tests.support.exporter_state import event
 from tests.support.steady_days import DIRECTORY, MIDNIGHT, steady
+from tests.support.two_clocks import right_clock
 
 # -- which day -------------------------------------------------------------------------------------
 
 
 def test_where_nothing_was_ever_counted_there_is_no_board(in_world: Callable[..., Any]) -> None:
     async def use(world: World) -> None:
-        assert await DailyBoardBuilder.facts(world.builder(), MIDNIGHT) is None
+        assert await DailyBoardBuilder.facts(world.builder(), right_clock(MIDNIGHT)) is None
         await world.writer.send_heartbeat(0, MIDNIGHT)  # claimed, but nothing counted
-        assert await DailyBoardBuilder.facts(world.builder(), MIDNIGHT) is None
+        assert await DailyBoardBuilder.facts(world.builder(), right_clock(MIDNIGHT)) is None
 
     in_world(use)
 
@@ -299,7 +300,9 @@ def test_askers_wait_for_each_other_as_they_share_what_was_read(
             inside.pop()
 
         monkeypatch.setattr(builder, "_facts", reading)
-        await asyncio.gather(*(DailyBoardBuilder.facts(builder, MIDNIGHT) for _ in range(5)))
+        await asyncio.gather(
+            *(DailyBoardBuilder.facts(builder, right_clock(MIDNIGHT)) for _ in range(5))
+        )
         assert max(most) == 1
 
     in_world(use)

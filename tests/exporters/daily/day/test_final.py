@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from exporters.daily.build import DailyBoardBuilder
 from tests.support.daily_state import DAY_S, HOUR_S, World, at, recount, some_traffic
 from tests.support.exporter_state import event
 from tests.support.final_days import BEGIN, DATE, END, one_day
@@ -60,31 +59,18 @@ def test_an_exporter_whose_clock_differs_from_that_of_redis_seals_nothing_until_
         await one_day(world)
         now_s = END + 5 * HOUR_S
         await world.tell(now_s)
+        unknown = (await world.builder().facts(TwoClocks(now_s, None), DATE)).day
+        assert unknown.state == "provisional"
+        assert "Redis does not give its time" in unknown.note
         for shift_s in (6, -6, 40 * DAY_S, -40 * DAY_S):
             wrong = TwoClocks(now_s + shift_s, now_s)
-            day = (await world.builder().facts(wrong.wall_s, DATE, "day", wrong)).day
+            day = (await world.builder().facts(wrong, DATE)).day
             assert day.state == "provisional", shift_s
             side = "ahead of" if shift_s > 0 else "behind"
             assert f"clock of this process is {abs(shift_s)}.0 s {side} that of Redis" in day.note
         assert await world.stored() == {}
         right = TwoClocks(now_s, now_s + 4)
-        assert (await world.builder().facts(now_s, DATE, "day", right)).day.state == "sealed"
-
-    in_world(use)
-
-
-def test_a_clock_that_was_compared_with_no_other_finalises_no_day(
-    in_world: Callable[..., Any],
-) -> None:
-    async def use(world: World) -> None:
-        await one_day(world)
-        now_s = END + 5 * HOUR_S
-        await world.tell(now_s)
-        facts = await DailyBoardBuilder.facts(world.builder(), now_s, DATE)
-        assert facts is not None
-        assert facts.day.state == "provisional"
-        assert "was not compared with that of Redis" in facts.day.note
-        assert await world.stored() == {}
+        assert (await world.builder().facts(right, DATE)).day.state == "sealed"
 
     in_world(use)
 
