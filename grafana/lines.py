@@ -27,6 +27,22 @@ QUANTILES = {
     "0.99": LineStyle("dark-blue", "P99", 1),
 }
 
+# Windows that end now: the shorter, the lighter.
+WINDOWS = {
+    "1m": LineStyle("light-purple", width=1),
+    "5m": LineStyle("purple"),
+    "1h": LineStyle("dark-purple"),
+}
+
+# Of a promise that is judged by minutes; the name of the objective stands before them.
+VERDICTS = {
+    "/ up$/": LineStyle("semi-dark-green"),
+    "/ down$/": LineStyle("red"),
+    "/ unknown$/": LineStyle("#8e8e8e"),
+    "/ excluded$/": LineStyle("#bdbdbd"),
+}
+TARGET = {"/^target /": LineStyle("#8e8e8e", width=1)}
+
 TOKEN_TYPES = {
     "uncached_input": LineStyle("blue"),
     "cached_input": LineStyle("semi-dark-green"),

@@ -153,7 +153,8 @@ def graph(
 ) -> Panel:
     """Return a panel of lines over time, with the thresholds as dashed lines.
 
-    `lines`: colours and names of the lines with these legends. `many`: there may be more lines than
+    `lines`: colours and names of the lines with these legends, or with those that match a pattern
+    between slashes. `many`: there may be more lines than
     a list under the graph has room for. `link`: where a click on a line leads to.
     """
     # Two numbers beside each name would leave a narrow graph less than half of its panel.
@@ -174,7 +175,10 @@ def graph(
     )
     config = field_config(unit, thresholds)
     config.min_val, config.max_val = least, most
-    config.color = dashboard.FieldColor(mode=dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME)
+    # By their names, two of eight models often have one colour.
+    by_order = dashboard.FieldColorModeId.PALETTE_CLASSIC
+    by_name = dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME
+    config.color = dashboard.FieldColor(mode=by_order if many else by_name)
     # Neutral thresholds have no limit to draw.
     shown = common.GraphThresholdsStyleMode.DASHED
     if thresholds == NEUTRAL:
@@ -378,7 +382,8 @@ def panel_model(
 def field_override(
     name: str, properties: list[dashboard.DynamicConfigValue]
 ) -> dashboard.DashboardFieldConfigSourceOverrides:
-    """Return properties of the one field of this name."""
+    """Return properties of the field of this name; of several if it is a pattern in slashes."""
+    kind = "byRegexp" if name.startswith("/") else "byName"
     return dashboard.DashboardFieldConfigSourceOverrides(
-        matcher=dashboard.MatcherConfig(id_val="byName", options=name), properties=properties
+        matcher=dashboard.MatcherConfig(id_val=kind, options=name), properties=properties
     )

@@ -167,6 +167,7 @@ def _now(limits: BoardLimits) -> Iterator[Panel]:
         "percentunit",
         limits.errors,
         height=7,
+        lines=lines.WINDOWS,
     )
 
 
@@ -287,6 +288,7 @@ def _why(limits: BoardLimits) -> Iterator[Panel]:
         tuple(Query(series.turned_away_ratio("fleet", span), span) for span in (SPAN, "1h")),
         "percentunit",
         width=6,
+        lines=lines.WINDOWS,
     )
     yield graph(
         "Cache hit ratio over time",
@@ -299,6 +301,7 @@ def _why(limits: BoardLimits) -> Iterator[Panel]:
         limits.cache_hit,
         most=1,
         width=6,
+        lines=lines.WINDOWS,
     )
 
 

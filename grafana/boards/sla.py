@@ -9,10 +9,11 @@ from exporters.catalogue import objectives as objective_metrics
 from exporters.catalogue import requests as request_metrics
 from exporters.catalogue.spec import Spec
 from grafana import lines, series
+from grafana.boards.live_places import WORST_LINES
 from grafana.frame import CELL, BoardSection, Variable, board, link_to
 from grafana.named_values import Named
 from grafana.panels import Panel, Query, graph, history, number
-from grafana.queries import STEP, Chosen, select, window
+from grafana.queries import STEP, Chosen, only_worst, select, window
 from grafana.tables import Column, listing
 from grafana.thresholds import BAD, GOOD, BoardLimits, bad_above, bad_below
 from grafana.trust import trust
@@ -177,6 +178,7 @@ def _minutes() -> Iterator[Panel]:
         "dtdurations",
         width=24,
         height=6,
+        lines=lines.VERDICTS,
     )
 
 
@@ -189,6 +191,7 @@ def _budget(limits: BoardLimits) -> Iterator[Panel]:
             Query(series.worst("max", _of(objective_metrics.TARGET)), "target {{objective}}"),
         ),
         "percentunit",
+        lines=lines.TARGET,
         least=None,
         most=1,
     )
@@ -247,18 +250,16 @@ def _all() -> Iterator[Panel]:
 
 def _traffic(limits: BoardLimits) -> Iterator[Panel]:
     who = {"customer": Chosen("customer")}
+    lowest = f"the {WORST_LINES} lowest of the time shown"
     yield graph(
         "Availability",
-        "Successes of the requests that count, probes not included. The customers with the most "
-        "requests only.",
-        (
-            Query(
-                window(request_metrics.AVAILABILITY_RATIO, "customer", DAY, **who), "{{customer}}"
-            ),
-        ),
+        "Successes of the requests that count, probes not included. Of the customers with the most "
+        f"requests {lowest}.",
+        (_lowest(window(request_metrics.AVAILABILITY_RATIO, "customer", DAY, **who)),),
         "percentunit",
         least=None,
         most=1,
+        many=True,
     )
     yield graph(
         "Requests by outcome",
@@ -286,9 +287,15 @@ def _traffic(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield graph(
         "Cache hit ratio",
-        series.cache_target(limits),
-        (Query(window(request_metrics.CACHE_HIT_RATIO, "customer", DAY, **who), "{{customer}}"),),
+        f"Of the customers with the most requests {lowest}. {series.cache_target(limits)}",
+        (_lowest(window(request_metrics.CACHE_HIT_RATIO, "customer", DAY, **who)),),
         "percentunit",
         limits.cache_hit,
         most=1,
+        many=True,
     )
+
+
+def _lowest(ratio: str) -> Query:
+    """Return the query of the customers with the lowest ratios."""
+    return Query(only_worst(ratio, "customer", WORST_LINES, lowest=True), "{{customer}}")

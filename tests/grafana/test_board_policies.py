@@ -80,6 +80,33 @@ def test_a_number_that_is_unknown_never_has_the_colour_of_a_good_one(name: str) 
         assert absent["result"]["color"] in ("#808080", "red"), panel["title"]
 
 
+def test_verdicts_and_targets_have_their_colours_on_the_sla_board_for_any_objective() -> None:
+    for title, queried in (
+        ("Time by verdict", lines.VERDICTS),
+        ("Attainment against target", lines.TARGET),
+    ):
+        (panel,) = [panel for panel in panels(BOARDS["sla"]) if panel["title"] == title]
+        given = {
+            override["matcher"]["options"]: override["properties"][0]["value"]["fixedColor"]
+            for override in panel["fieldConfig"]["overrides"]
+            if override["matcher"]["id"] == "byRegexp"
+        }
+        assert given == {name: line.colour for name, line in queried.items()}
+    verdicts = {pattern[2:-2] for pattern in lines.VERDICTS}
+    assert verdicts == {"up", "down", "unknown", "excluded"}
+
+
+@board_names
+def test_lines_of_one_graph_with_many_names_have_different_colours(name: str) -> None:
+    for panel in panels(BOARDS[name]):
+        if panel["type"] == "timeseries":
+            many = panel["options"]["legend"]["displayMode"] == "table"
+            mode = panel["fieldConfig"]["defaults"]["color"]["mode"]
+            assert mode == ("palette-classic" if many else "palette-classic-by-name"), panel[
+                "title"
+            ]
+
+
 def test_a_latency_shows_its_target_beside_its_value() -> None:
     for what in ("TTFT", "TPOT"):
         (panel,) = [panel for panel in panels(BOARDS["live"]) if panel["title"] == f"P95 {what}"]
