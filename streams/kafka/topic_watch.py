@@ -44,6 +44,11 @@ class TopicWatch:
         self._warned: set[str] = set()
         self._late: set[int] = set()  # partitions that were warned of
 
+    @property
+    def risks(self) -> int:
+        """Return how many risks there were at the last look."""
+        return len(self._warned) + len(self._late)
+
     async def run(self) -> None:
         """Look at the topics for ever, as often as the consumer looks for new partitions."""
         while True:
@@ -61,11 +66,11 @@ class TopicWatch:
         self._check_partitions(topics)
         self._check_retention(topics, owned, now_ms)
         # All workers see the same settings, and one of them owns the first partition.
-        if FIRST_PARTITION in owned:
-            warnings = set(topic_warnings(self._settings, topics))
-            for warning in sorted(warnings - self._warned):
-                log.warning("%s", warning)
-            self._warned = warnings
+        is_first = FIRST_PARTITION in owned
+        warnings = set(topic_warnings(self._settings, topics)) if is_first else set()
+        for warning in sorted(warnings - self._warned):
+            log.warning("%s", warning)
+        self._warned = warnings
 
     def _check_partitions(self, topics: TopicSettings) -> None:
         # Each worker, as the first partition may move to another one at the same time.

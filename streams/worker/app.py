@@ -227,6 +227,7 @@ def create_app(
 
     hashes = HashArchive(archive, client, kafka.group, kafka.topic) if archive is not None else None
     watch = TopicWatch(settings, lambda: _waiting_records(worker))
+    worker.metrics.topic_risks.set_function(lambda: watch.risks)
     _install_life_cycle(app, worker, hashes, watch, settings.worker)
     return app, worker
 

@@ -60,6 +60,12 @@ class WorkerMetrics:
             "Records that are counted and not yet in Redis.",
             registry=self.registry,
         )
+        self.topic_risks = Gauge(
+            f"{_PREFIX}topic_risks",
+            "Settings of topics, and partitions that wait for too long, by which records would be "
+            "lost; the log names each with its fix.",
+            registry=self.registry,
+        )
         # Names without our prefix, as of every Prometheus client: memory, processor time, files.
         ProcessCollector(registry=self.registry)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.support.worker_process import (
     worker_settings,
 )
 from tests.support.worker_stories import assert_counted, events
+from tokenpulse.local.embedded import free_port
 
 pytestmark = pytest.mark.stack
 
@@ -39,17 +41,26 @@ def warnings(settings: Settings) -> list[str]:
     return [line.removeprefix("warning: ") for line in done.stderr.splitlines()]
 
 
+def topic_risks(port: int) -> float:
+    """The number of risks on the worker's own page."""
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        page = answer.read().decode()
+    return float(page.partition("\ntokenpulse_worker_process_topic_risks ")[2].split()[0])
+
+
 def test_compaction_by_mistake_is_told_while_the_worker_counts_on(
     settings: Settings, state_of: Any, tmp_path: Path
 ) -> None:
     kafka, parts = settings.kafka, [events(1_000, seed=seed) for seed in range(2)]
+    port = free_port()
+    worker_section = settings.worker.model_copy(update={"metrics_port": port})
+    settings = settings.model_copy(update={"worker": worker_section})
     assert warnings(settings) == []
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:
         state_of(settings).wait_for(send(kafka, parts[0]))
         assert "cleanup.policy" not in worker.log
-        configure_topic(
-            kafka, {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
-        )
+        stamped = {"message.timestamp.type": "LogAppendTime"}
+        configure_topic(kafka, {"cleanup.policy": "compact", **stamped})
         told = (
             f"{kafka.topic}: cleanup.policy is compact: Kafka removes each record that is followed "
             "by one with the same key, also before it is counted; run `kafka-configs "
@@ -58,7 +69,10 @@ def test_compaction_by_mistake_is_told_while_the_worker_counts_on(
         )
         wait_until(lambda: told in worker.log, "it is told")
         assert warnings(settings) == [told]
+        assert topic_risks(port) == 1
         state_of(settings).wait_for(send(kafka, parts[1]))
+        configure_topic(kafka, {"cleanup.policy": "delete", **stamped})
+        wait_until(lambda: topic_risks(port) == 0, "it is corrected")
         assert worker.stop() == 0
     assert worker.log.count("cleanup.policy is compact") == 1
     assert_counted(settings, *parts)

@@ -279,15 +279,18 @@ class ApacheKafka:
             for user, password in self._users.items()
             for argument in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")
         ]
+        tools = []
         for node in self.nodes:
             node.directory.mkdir(parents=True)
             lines = [f"{name}={value}\n" for name, value in self._configuration(node).items()]
             node.properties.write_text("".join(lines))
             asked = ("format", "-t", cluster.replace("-", "_"), "-c", node.properties, *scram)
-            done = subprocess.run(
-                self._java("kafka.tools.StorageTool", *asked), capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
+            command = self._java("kafka.tools.StorageTool", *asked)
+            pipe, into_it = subprocess.PIPE, subprocess.STDOUT
+            tools.append(subprocess.Popen(command, stdout=pipe, stderr=into_it, text=True))
+        for tool in tools:
+            output, _ = tool.communicate()
+            assert tool.returncode == 0, output
 
     def _configuration(self, node: Node) -> dict[str, str]:
         protocol = "SASL_SSL" if self._users else "PLAINTEXT"

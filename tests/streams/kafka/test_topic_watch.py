@@ -20,14 +20,14 @@ class Watched:
 
     def __init__(self, log: pytest.LogCaptureFixture) -> None:
         self.owned: dict[int, Waiting | None] = {0: None}
-        self._watch, self._log = TopicWatch(SETTINGS, lambda: self.owned), log
+        self.watch, self._log = TopicWatch(SETTINGS, lambda: self.owned), log
 
     def lines(
         self, policy: str = "delete", retention_ms: int = -1, partitions: int = 2
     ) -> list[str]:
         self._log.clear()
         events = {"cleanup.policy": policy, "retention.ms": str(retention_ms)}
-        self._watch.check(TopicSettings(partitions, events), NOW_MS)
+        self.watch.check(TopicSettings(partitions, events), NOW_MS)
         return [record.getMessage() for record in self._log.records]
 
 
@@ -43,6 +43,18 @@ def test_a_mistake_is_logged_once_and_again_after_it_was_corrected(watched: Watc
     assert watched.lines("compact") == []
     assert watched.lines() == []
     assert watched.lines("compact") == [line]
+
+
+def test_risks_are_counted_while_they_last(watched: Watched) -> None:
+    watched.owned = {0: None, 1: Waiting(600, NOW_MS - 5 * HOUR_MS)}
+    watched.lines("compact,delete", retention_ms=8 * HOUR_MS)
+    assert watched.watch.risks == 2  # the setting, and one partition
+    watched.owned = {1: None}
+    watched.lines("compact,delete", retention_ms=8 * HOUR_MS)
+    assert watched.watch.risks == 0  # the owner of the first partition counts the setting
+    watched.owned = {0: None}
+    watched.lines()
+    assert watched.watch.risks == 0
 
 
 def test_of_several_workers_the_owner_of_the_first_partition_logs_it(watched: Watched) -> None:
