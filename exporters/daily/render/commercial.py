@@ -64,7 +64,7 @@ _EARLIER: dict[Span, str] = {
     "weekday": "a week before",
     "week": "in the 7 days before",
     "four_weeks": "in the 28 days before",
-    "month": "a day of the month before",
+    "month": "in the month before",
     "four_weeks_ago": "four weeks before",
     "year": "a year before",
 }
@@ -182,7 +182,9 @@ def _is_known(comparison: Comparison) -> bool:
 def _against_words(comparison: Comparison) -> str:
     """Return a comparison in a sentence: `0.4 % more than a week before`."""
     words, earlier = change("tokens", comparison.change_ratio), _EARLIER[comparison.span]
-    return f"as many as {earlier}" if words == AS_USUAL else f"{words} than {earlier}"
+    # Months differ in length.
+    a_day = " a day" if comparison.span == "month" else ""
+    return f"as many{a_day} as {earlier}" if words == AS_USUAL else f"{words}{a_day} than {earlier}"
 
 
 def _shown(row: GrowthRow, facts: DailyFacts) -> tuple[Comparison, ...]:

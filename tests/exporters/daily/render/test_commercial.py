@@ -106,7 +106,7 @@ def compared(**verdicts: tuple[float | None, GrowthVerdict]) -> DailyFacts:
         ),
         (
             {"week": (-0.1, "down"), "month": (-0.2, "down")},
-            "Falling: 10 % less than in the 7 days before and 20 % less than a day of the month "
+            "Falling: 10 % less than in the 7 days before and 20 % less a day than in the month "
             "before.",
         ),
         (

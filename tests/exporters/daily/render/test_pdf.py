@@ -51,6 +51,16 @@ def test_it_is_at_most_two_pages_and_no_text_leaves_its_margins(board: str) -> N
             assert MARGIN <= y <= 842 - MARGIN
 
 
+def test_the_rest_of_the_second_page_has_the_numbers_of_the_last_days() -> None:
+    facts = some_facts()
+    words = words_of(facts).replace("\u00a0", " ")
+    for day in facts.days:
+        assert f"{day.date} {day.values.requests:,} " in words
+    # With less room, the oldest days are left out, and the page stays full.
+    last = read(hostile_facts()).pages[-1]
+    assert min(y for _, y in places_of(last)) < 842 / 3
+
+
 def places_of(page: PageObject) -> list[tuple[float, float]]:
     """The places of all texts, from the lower left corner in points."""
     places: list[tuple[float, float]] = []
