@@ -24,7 +24,7 @@ from exporters.drill.current import CurrentWindow
 from exporters.metrics import pipeline as pipeline_samples
 from exporters.metrics.exposition import Page
 from exporters.metrics.objectives import engine_for
-from exporters.reference.customers import Customer, Customers, follow_tokens
+from exporters.reference.customers import Customer, Customers, follow_tokens, tokens_with
 from exporters.reference.prices import load_price_book
 from exporters.server.incident_store import BoardIncidentStore
 from exporters.server.page_builder import PageBuilder
@@ -34,6 +34,7 @@ from exporters.windows.tracker import WindowTracker
 from slo.alert_state import AlertState
 from slo.engine.report import ObjectiveResult
 from slo.policy.loading import load_policies
+from slo.policy.reserved import reserved_names
 from streams.clock import ClockReading, RedisClock, SteadyChoice
 from streams.config.settings import Settings
 from streams.state.coverage import Coverage
@@ -100,6 +101,8 @@ class Collector:
             settings.latency.apart_tiers,
         )
         self._minutes = Minutes(settings.latency.apart_tiers)
+        self._seen_tokens: Mapping[str, str] = {}
+        self._contract_tokens: set[str] = set()  # of the customers in the policies
         self._board = LiveBoard(
             self._policies,
             Customers(self._customers).name_of,
@@ -107,6 +110,19 @@ class Collector:
         )
         self._versions: dict[int, tuple[int, int]] = {}  # partition -> generation, checkpoint
         self._freshness_s: dict[int, float] = {}
+
+    def _follow_tokens(self, snapshot: StateSnapshot) -> None:
+        """Look customers up by the tokens that the state has for them."""
+        if snapshot.tokens is self._seen_tokens:
+            return
+        self._seen_tokens = snapshot.tokens
+        follow_tokens(self._customers, snapshot.tokens)
+        token_of = tokens_with(self._settings, snapshot.tokens)
+        tokens = set(map(token_of, reserved_names(self._policies).customer))
+        if tokens != self._contract_tokens:
+            # Objectives select by token. The table comes back late if Redis has lost it.
+            self._engine = engine_for(self._settings, self._policies, self._client)
+            self._contract_tokens = tokens
 
     async def collect(self, clock: RedisClock) -> Collected:
         """Read the state and return all that is known by now.
@@ -116,7 +132,7 @@ class Collector:
         """
         # One snapshot for windows, minutes and objectives, so that all numbers are of one moment.
         snapshot = await self._reader.snapshot()
-        follow_tokens(self._customers, snapshot.tokens)
+        self._follow_tokens(snapshot)
         reading = await clock.read()
         now_s = self._steady.likely_s(reading, snapshot.watermark_s)
         await self._load(snapshot, now_s)

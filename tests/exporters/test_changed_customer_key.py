@@ -5,11 +5,14 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import redis
 
 from exporters.reference.customers import load_directory
 from exporters.server.collector import Collector
 from streams.config.settings import Settings
+from streams.store.keys import Keys
 from streams.store.servers.client import connect
 from tests.support.command import run
 from tests.support.exporter_state import (
@@ -93,6 +96,37 @@ def test_names_and_contracts_stay_with_each_step_in_which_the_key_is_changed(
             assert checked.exit_code == 0, checked.output
             (entry,) = json.loads(checked.output)
             assert entry["scope"] == {"customer": "Acme Corp"}
+
+
+def test_a_contract_is_found_again_once_lost_tokens_are_restored(
+    configured: Callable[..., Settings], redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    policy = tmp_path / "contract.yaml"
+    policy.write_text(POLICY)
+    before, during, after = (configured(worker=keys, policies=[str(policy)]) for keys in KEYS)
+    for step, settings in enumerate((before, during)):
+        write_state(settings, {step: [event(NOW_S - 40, customer_id="acme")]})
+    key = Keys(after.kafka.group, after.kafka.topic).customer_tokens
+    stored = cast(dict[Any, Any], redis_client.hgetall(key))
+
+    async def attained_requests() -> list[float]:
+        client = connect(after.redis.url, 5)
+        found: list[float] = []
+        try:
+            collector = Collector(after, client, load_directory(after))
+            for lost in (True, False):
+                if lost:
+                    redis_client.delete(key)
+                else:
+                    redis_client.hset(key, mapping=stored)
+                page = (await collector.collect(right_clock(NOW_S))).page
+                samples = named(parsed(page.text(False)), "tokenpulse_objective_eligible")
+                found.append(max(samples.values(), default=0))
+        finally:
+            await client.aclose()
+        return found
+
+    assert asyncio.run(attained_requests()) == [0, 2]
 
 
 def attained(samples: Samples) -> float:
