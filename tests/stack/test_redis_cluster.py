@@ -2,6 +2,7 @@
 is lost or counted twice."""
 
 import asyncio
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +156,32 @@ def test_a_primary_that_is_lost_under_a_worker_with_its_latest_writes(
     cluster.primaries[at], cluster.replicas[at] = replica, lost
 
 
+def test_a_primary_without_a_replica_that_comes_back_empty_is_filled_again(
+    broker: Broker, tmp_path: Path
+) -> None:
+    with Cluster(tmp_path) as cluster, cluster.client() as any_kind:
+        client = cast(redis.Redis, any_kind)
+        settings = worker_settings(broker, cluster.url, 6, **TARGETS)
+        state = State(settings, client)
+        with WorkerProcess(settings, tmp_path / "worker.log") as worker:
+            state.wait_for(send(settings.kafka, events(500)))
+            lost = cluster.primary_of(state.key(0))
+            stays = [one for one in range(6) if not lost.holds(state.key(one))]
+            lost.kill()
+            ends = send(settings.kafka, events(500, seed=2))
+            wait_until(lambda: "trying again" in worker.log, "the worker misses it")
+            lost.start()
+            state.wait_for(ends)
+            rebuilt = {
+                int(number)
+                for number in re.findall(r"partition=(\d+) .*state lost from the store", worker.log)
+            }
+            assert rebuilt == set(range(6)) - set(stays)
+            assert worker.stop() == 0
+        assert 0 < len(stays) < 6
+        assert_recounted(client, settings, logs_of(broker, settings, sum(ends.values())))
+
+
 def check(url: str) -> str:
     """What the check says of a Redis, or its error."""
     try:
@@ -218,6 +245,10 @@ def test_with_tls_and_the_least_rights_worker_exporter_and_commands_do_their_wor
         with WorkerProcess(as_worker, tmp_path / "worker.log") as worker:
             send(base.kafka, events(500))
             wait_until(lambda: requests(as_exporter) == 500, "all are counted")
+            # From now on the worker needs ASKING for the operator command that is not there.
+            key = Keys(base.kafka.group, base.kafka.topic).partition(0)
+            source = cluster.primary_of(key)
+            begin_move(key, source, next_to(source, cluster))
             window = ("--from", "2026-01-31T22:00Z", "--to", "2026-01-31T23:00Z", "--reason", "x")
             for user, *command in (
                 ("operator", "maintenance", "add", *window),

@@ -25,10 +25,12 @@ from streams.store.servers.client import connect
 from streams.store.source_counts import EVENTS, PendingCounts, SourceCount
 from streams.store.source_store import SourceStore
 from tests.support.certificates import Authority
+from tests.support.checks import not_none
 from tests.support.command import assert_one_line, run
 from tests.support.event_samples import raw
-from tests.support.guarded_redis import SHIPPED, GuardedRedis, as_user
+from tests.support.guarded_redis import SHIPPED, GuardedRedis, as_user, password
 from tests.support.paths import ROOT
+from tests.support.redis_kinds import SERVICE, SentinelProcess
 from tests.support.servers import Broker, wait_until
 from tests.support.worker_process import State, WorkerProcess, send, tokenpulse, worker_settings
 from tokenpulse.local.embedded import environment, free_port
@@ -239,3 +241,29 @@ def test_a_server_with_another_certificate_is_not_spoken_to(
 
 async def answer(own: Redis) -> int:
     return (await check_redis(own)).process_id
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("guarded", ["debian"], indirect=True)  # the other is built without TLS
+def test_sentinels_are_asked_with_tls_too(guarded: GuardedRedis, tmp_path: Path) -> None:
+    authority = not_none(guarded.authority)
+    own = authority.issue("sentinel")
+    settings = {
+        "tls-cert-file": own.cert,
+        "tls-key-file": own.key,
+        "tls-ca-cert-file": authority.cert,
+        "tls-auth-clients": "no",
+        f"sentinel auth-user {SERVICE}": "admin",
+        f"sentinel auth-pass {SERVICE}": f'"{password("admin")}"',
+        "requirepass": "secret",
+    }
+    with SentinelProcess(tmp_path / "sentinel", guarded.port, **settings) as sentinel:
+        url = f"rediss+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}/0"
+        found = guarded.settings("worker", url=url, sentinel_password="secret")
+        wait_until(lambda: sentinel.log.count("+monitor") > 0, "the sentinel runs")
+        facts = asyncio.run(check_redis(found))
+        assert facts.describe().startswith("the primary that sentinels name, with TLS; ")
+        stranger = Authority(tmp_path, "stranger").cert
+        untrusted = found.model_copy(update={"ssl_ca_file": stranger})
+        with pytest.raises(Unavailable, match="no sentinel answers"):
+            asyncio.run(check_redis(untrusted))

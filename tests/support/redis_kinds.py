@@ -25,28 +25,33 @@ SERVICE = "mymaster"
 DOWN_AFTER_MS = 700
 SLOTS = 16_384
 # What docs/redis.md adds to the rights of each user.
-CLUSTER_PERMISSIONS = "+cluster|slots +command +asking"
+CLUSTER_PERMISSIONS = "+cluster|slots +asking"
 
 
 class SentinelProcess(OwnedProcess):
     """One sentinel of a primary; two of them must agree that it is down."""
 
-    def __init__(self, directory: Path, primary_port: int, **settings: str) -> None:
+    def __init__(self, directory: Path, primary_port: int, **settings: object) -> None:
         super().__init__("the sentinel", directory / "sentinel.log")
         directory.mkdir()
         self.port = free_port()
         # It writes what it learns into its file.
         conf = directory / "sentinel.conf"
+        own: dict[str, object] = {"port": self.port, **settings}
+        if "tls-cert-file" in settings:
+            own |= {"port": 0, "tls-port": self.port, "tls-replication": "yes"}
         lines = [
-            f"port {self.port}",
             f"bind {HOST}",
             f"sentinel monitor {SERVICE} {HOST} {primary_port} 2",
             f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
             f"sentinel failover-timeout {SERVICE} 3000",
-            *(f"{name} {value}" for name, value in settings.items()),
+            *(f"{name} {value}" for name, value in own.items()),
         ]
         conf.write_text("\n".join(lines) + "\n")
         self.run([program("debian"), str(conf), "--sentinel"])
+
+    def __enter__(self) -> Self:
+        return self
 
     def client(self, **login: str) -> redis.Redis:
         """A new connection; the caller closes it."""
@@ -56,8 +61,8 @@ class SentinelProcess(OwnedProcess):
 class WatchedPrimary:
     """A primary, its replica and three sentinels."""
 
-    def __init__(self, directory: Path, **sentinel_settings: str) -> None:
-        self._directory, self._sentinel_settings = directory, sentinel_settings
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._stack = ExitStack()
         self.sentinels: list[SentinelProcess] = []
 
@@ -68,11 +73,7 @@ class WatchedPrimary:
         ]
         self.servers[1].follow(self.servers[0].port)
         for number in range(3):
-            sentinel = SentinelProcess(
-                self._directory / f"sentinel-{number}",
-                self.servers[0].port,
-                **self._sentinel_settings,
-            )
+            sentinel = SentinelProcess(self._directory / f"sentinel-{number}", self.servers[0].port)
             self._stack.callback(sentinel.kill)
             self.sentinels.append(sentinel)
         return self

@@ -49,6 +49,13 @@ def _as_redis_error(error: RedisClusterException) -> RedisConnectionError:
     return RedisConnectionError(one_line(error))
 
 
+class _NoCommandsParser:
+    """In place of redis-py's, which asks for COMMAND: 200 KB, and a permission for each user."""
+
+    async def initialize(self, node: object) -> None:
+        """Ask nothing: `ClusterClient` knows where the key of each command of ours stands."""
+
+
 class ClusterClient(RedisCluster):
     """A client whose errors are those of a client of one server, and whose pipelines are, too."""
 
@@ -66,6 +73,7 @@ class ClusterClient(RedisCluster):
             ssl=address.encrypted,
             **{name: value for name, value in given.items() if name != "retry"},
         )
+        self.commands_parser = cast(Any, _NoCommandsParser())
         self._pool_options = {
             **pool,
             **given,
