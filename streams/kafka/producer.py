@@ -97,6 +97,7 @@ class EventProducer:
             max_batch_size=batch_bytes,
             max_request_size=batch_bytes,
             request_timeout_ms=DELIVERY_TIMEOUT_S * 1000,
+            metadata_max_age_ms=int(self._kafka.metadata_max_age_s * 1000),
             **secured,
         )
         try:
@@ -199,6 +200,7 @@ class EventProducer:
         records, self._waiting = self._waiting, []
         if not records or self._failure is not None:
             return
+        self._add_lanes()
         lanes = self._lanes
         numbers = self._partition([key for key, *_ in records])
         for (key, value, stamp, headers), number in zip(records, numbers, strict=True):
@@ -213,6 +215,11 @@ class EventProducer:
             size = len(value) + (len(key) if key is not None else 0)
             lane.open_bytes += size
             self._unconfirmed_bytes += size
+
+    def _add_lanes(self) -> None:
+        """Send to partitions too that were added since the start."""
+        partitions = self._producer.client.cluster.partitions_for_topic(self.topic) or set()
+        self._lanes += [_Lane(partition) for partition in sorted(partitions)[len(self._lanes) :]]
 
     def _partition(self, keys: list[bytes | None]) -> list[int]:
         """Return each key's partition: by Kafka's default partitioner, without a key in turn."""

@@ -77,8 +77,7 @@ class TopicWatch:
         if 0 < self._partitions < topics.partitions:
             log.warning(
                 "%s: has %d partitions, %d before: a request that is sent again may be in another "
-                "one than before, and is then counted twice; set kafka.partitions to %d, and "
-                "restart `tokenpulse intake`, which sends to the former ones only",
+                "one than before, and is then counted twice; set kafka.partitions to %d",
                 self._settings.kafka.topic,
                 topics.partitions,
                 self._partitions,

@@ -240,9 +240,7 @@ def test_partitions_added_at_run_time_are_counted_from_their_beginning(
     )
     state, parts = state_of(settings), [events(2_000, seed=seed) for seed in range(2)]
     with WorkerProcess(settings, tmp_path / "worker.log") as worker:
-        state.wait_for(send(settings.kafka, parts[0]))
-        add_partitions(settings.kafka, 4)
-        ends = send(settings.kafka, parts[1])
+        ends = asyncio.run(send_before_and_after(settings.kafka, parts, state))
         assert set(ends) == {0, 1, 2, 3}
         state.wait_for(ends)
         told = f"{settings.kafka.topic}: has 4 partitions, 2 before: a request that is sent again"
@@ -251,6 +249,24 @@ def test_partitions_added_at_run_time_are_counted_from_their_beginning(
     assert_counted(settings, *parts)
     done = tokenpulse("config", "check", settings=settings)
     assert "has 4 partitions, kafka.partitions is 2; set it to 4" in done.stderr
+
+
+async def send_before_and_after(
+    kafka: Kafka, parts: Sequence[Sequence[Record]], state: State
+) -> dict[int, int]:
+    """Send two parts with one producer, the second when it knows of two added partitions."""
+    async with EventProducer(kafka) as producer:
+        await producer.send_many(parts[0])
+        await producer.flush()
+        await asyncio.to_thread(state.wait_for, producer.end_offsets)
+        await asyncio.to_thread(add_partitions, kafka, 4)
+        cluster = producer._producer.client.cluster
+        async with asyncio.timeout(30):
+            while len(cluster.partitions_for_topic(kafka.topic)) < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        await producer.send_many(parts[1])
+        await producer.flush()
+        return producer.end_offsets
 
 
 def test_a_standby_worker_takes_over_when_the_owner_is_killed(

@@ -66,8 +66,7 @@ def test_partitions_that_were_added_are_logged_once(watched: Watched) -> None:
     assert watched.lines(partitions=2) == []
     assert watched.lines(partitions=3) == [
         "calls: has 3 partitions, 2 before: a request that is sent again may be in another one "
-        "than before, and is then counted twice; set kafka.partitions to 3, and restart "
-        "`tokenpulse intake`, which sends to the former ones only"
+        "than before, and is then counted twice; set kafka.partitions to 3"
     ]
     assert watched.lines(partitions=3) == []
 
