@@ -63,7 +63,14 @@ def events(folder: str, ending: str = "pb") -> list[Event]:
 
 @pytest.mark.parametrize(
     "folder",
-    ["litellm-otel-v2", "litellm-otel-legacy", "openllmetry", "openinference", "google-adk"],
+    [
+        "litellm-otel-v2",
+        "litellm-otel-legacy",
+        "openllmetry",
+        "openinference",
+        "google-adk",
+        "vllm",
+    ],
 )
 def test_protobuf_and_json_of_a_request_give_the_same(folder: str) -> None:
     assert batches(folder, "pb") == batches(folder, "json")
@@ -172,6 +179,23 @@ def test_google_adk_counts_a_call_once_whatever_agents_and_workflows_are_around_
     assert skipped == {("no_request", "gcp.vertex.agent"): 2 * len(read)}
 
 
+def test_vllm_has_an_event_for_each_answer_and_none_for_requests_that_did_not_finish() -> None:
+    [batch] = batches("vllm", "pb")
+    tokens = [(event["input_tokens"], event["output_tokens"]) for event in batch.events]
+    # The last request but one had n=2. Between it and the last one came a prompt that was too long,
+    # an unknown model and a client that left.
+    assert tokens == [
+        *((22, 4), (18, 20), (18, 40), (16, 15), (2, 10), (105, 5), (105, 5)),
+        *((23, 6), (23, 6), (18, 3)),
+    ]
+    assert {(event["model"], event["outcome"]) for event in batch.events} == {("tiny", "success")}
+    # The client saw the first tokens of its three streams after these times.
+    streams = [batch.events[number]["ttft_ms"] for number in (2, 3, 9)]
+    for ttft_ms, client_ms in zip(streams, (27.9, 16.1, 23.6), strict=True):
+        assert client_ms - 20 <= ttft_ms <= client_ms
+    assert (batch.rejected, batch.skipped) == ([], Counter())
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -224,7 +248,7 @@ def test_every_event_is_accepted_by_the_worker_as_it_is() -> None:
     # Producers were recorded on different days.
     recorded.sort(key=lambda event: float(event["ended_at"]))
     records = [json.dumps(event).encode() for event in recorded]
-    assert len(records) == 2 * (9 + 11 + 9 + 8 + 14)
+    assert len(records) == 2 * (9 + 11 + 9 + 8 + 14 + 10)
     now_ms = 1_900_000_000_000
     decoded = judge(records, [now_ms] * len(records))
     assert not decoded.rejections

@@ -88,6 +88,7 @@ ANSWER = "output: '', output_token_ids: None, finish_reason: "
             True,
         ),
         (f"Generated response chatcmpl-1: {ANSWER}abort", "cancelled", False),
+        ("Generated response chatcmpl-1: output: '', finish_reason: length", "success", False),
         ("Request chatcmpl-1 aborted.", "cancelled", None),
         ("Request chatcmpl-1 failed (engine dead).", "server_error", None),
         ("Request chatcmpl-1 failed (bad request): too long.", "client_error", None),
