@@ -61,17 +61,7 @@ def events(folder: str, ending: str = "pb") -> list[Event]:
     return [event for batch in batches(folder, ending) for event in batch.events]
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "litellm-otel-v2",
-        "litellm-otel-legacy",
-        "openllmetry",
-        "openinference",
-        "google-adk",
-        "vllm",
-    ],
-)
+@pytest.mark.parametrize("folder", sorted({path.parent.name for path in PAYLOADS.glob("*/*.pb")}))
 def test_protobuf_and_json_of_a_request_give_the_same(folder: str) -> None:
     assert batches(folder, "pb") == batches(folder, "json")
 
@@ -179,6 +169,25 @@ def test_google_adk_counts_a_call_once_whatever_agents_and_workflows_are_around_
     assert skipped == {("no_request", "gcp.vertex.agent"): 2 * len(read)}
 
 
+def test_google_genai_counts_instead_of_the_adk_above_it_and_knows_streams() -> None:
+    assert [facts(event) for event in events("google-genai")] == [
+        GEMINI | {"outcome": "success"} | WHOLE,
+        GEMINI | {"outcome": "success"} | STREAM,
+        GEMINI | {"model": "gemini-long", "outcome": "success"} | WHOLE,
+        {"model": "gemini-err429", "outcome": "rate_limited"} | WHOLE,
+        {"model": "gemini-err500", "outcome": "server_error"} | WHOLE,
+        {"model": "gemini-err400", "outcome": "client_error", "error_class": "invalid"} | WHOLE,
+        {"model": "gemini-err503", "outcome": "overloaded"} | STREAM,
+        {"model": "gemini-cut", "outcome": "stream_error", "input_tokens": 2048} | STREAM,
+    ]
+    assert [round(event.get("ttft_ms", -1)) for event in events("google-genai")] == [
+        *(-1, 186, -1, -1, -1, -1, -1, 212),
+    ]
+    assert {scope for batch in batches("google-genai", "pb") for _, scope in batch.skipped} == {
+        "gcp.vertex.agent"
+    }
+
+
 def test_vllm_has_an_event_for_each_answer_and_none_for_requests_that_did_not_finish() -> None:
     [batch] = batches("vllm", "pb")
     tokens = [(event["input_tokens"], event["output_tokens"]) for event in batch.events]
@@ -248,7 +257,7 @@ def test_every_event_is_accepted_by_the_worker_as_it_is() -> None:
     # Producers were recorded on different days.
     recorded.sort(key=lambda event: float(event["ended_at"]))
     records = [json.dumps(event).encode() for event in recorded]
-    assert len(records) == 2 * (9 + 11 + 9 + 8 + 14 + 10)
+    assert len(records) == 2 * (9 + 11 + 9 + 8 + 14 + 8 + 10)
     now_ms = 1_900_000_000_000
     decoded = judge(records, [now_ms] * len(records))
     assert not decoded.rejections
