@@ -9,7 +9,6 @@ import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import partial
-from hashlib import sha1
 from importlib.resources import files
 from typing import Any, cast
 
@@ -106,6 +105,7 @@ class RedisStore:
             name: (files("streams.store") / f"{name}.lua").read_text()
             for name in ("claim", "flush", "replace")
         }
+        self._loaded: dict[str, str] = {}
         self._claimed: set[int] = set()
 
     async def claim(self, partition: int) -> Claimed:
@@ -257,20 +257,21 @@ class RedisStore:
 
     async def _run(self, name: str, key: str, arguments: Sequence[str | bytes | int]) -> object:
         # EVALSHA sends the hash of a script instead of its text.
-        text = self._scripts[name]
-        sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+        if name not in self._loaded:
+            await self._load_script(name, key)
         try:
-            return await self._redis.evalsha(sha, 1, key, *arguments)
-        except NoScriptError:  # of a server that has not run it since its start
-            await self._load_script(text, key)
-            return await self._redis.evalsha(sha, 1, key, *arguments)
+            return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
+        except NoScriptError:  # Redis was restarted, its script cache flushed, or the key has moved
+            await self._load_script(name, key)
+            return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
 
-    async def _load_script(self, text: str, key: str) -> None:
+    async def _load_script(self, name: str, key: str) -> None:
         client: object = self._redis
+        text = self._scripts[name]
         if isinstance(client, ClusterClient):
-            await client.load_script(text, key)
+            self._loaded[name] = await client.load_script(text, key)
         else:
-            await self._redis.script_load(text)
+            self._loaded[name] = await self._redis.script_load(text)
 
 
 def _fullest(memories: Sequence[Mapping[str, object]]) -> MemoryUse | None:

@@ -127,18 +127,18 @@ class ClusterClient(RedisCluster):
         """Return a pipeline for keys of one slot."""
         return SlotPipeline(self, transaction, shard_hint)
 
-    async def load_script(self, text: str, key: str) -> None:
-        """Load a script at the primaries that answer, that of a key among them."""
+    async def load_script(self, text: str, key: str) -> str:
+        """Load a script at the primaries that answer, that of a key among them; return its hash."""
         await self.initialize()
-        nodes = self.get_primaries()
-        answers = await asyncio.gather(
+        own = self._node(self.keyslot(key))
+        nodes = [own, *(node for node in self.get_primaries() if node != own)]
+        answer, *_ = await asyncio.gather(
             *(self.execute_command("SCRIPT LOAD", text, target_nodes=node) for node in nodes),
             return_exceptions=True,
         )
-        own = self._node(self.keyslot(key))
-        for node, answer in zip(nodes, answers, strict=True):
-            if node == own and isinstance(answer, BaseException):
-                raise answer
+        if isinstance(answer, BaseException):
+            raise answer
+        return str(answer)
 
     async def primaries_info(self, *sections: str) -> list[dict[str, Any]]:
         """Return the answer of each primary to INFO."""
