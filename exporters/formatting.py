@@ -33,7 +33,7 @@ _BEFORE_LETTERS = re.compile(r"(?<=\d)(?=[a-z])")
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|(?:ms|s|min|h|d|k|M|B|T|UTC|[A-Z]{3}|points?)\b))")
 _BEFORE_TIME = re.compile(r"(?<=\d{4}-\d{2}-\d{2}) (?=\d{2}:\d{2})")
 # Up to a length of time that is only expected, the step it is rounded up to.
-_STEPS_S = ((60.0, 10), (7_200.0, 60), (math.inf, 3_600))
+_STEPS_S = ((60.0, 10), (600.0, 60), (7_200.0, 300), (math.inf, 3_600))
 _SPANS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _WINDOW_UNITS = {"m": "minute", "h": "hour", "d": "day"}
 

@@ -52,6 +52,7 @@ _EXPLAINED_SHARE = 0.5  # of an alert's failures that are in a place, for it to 
 # Of the last seconds; with fewer, streams and places are hardly told apart, and a few more than
 # usual may be chance.
 _EARLY_MIN_FAILURES = 16
+_BEGINS_ABOVE = 1.5  # times the share of the minute, for the last seconds to show a beginning
 GROUP = "failures"
 INCIDENTS_MAX = 3
 # Which requests a cluster has, by STREAM_NAMES: as the subject, and before `requests`.
@@ -135,7 +136,7 @@ def outages(
         notification = notification_of(paging)
         if not paging and not (last is not None and last.is_recovering):
             notification = expected_notification(
-                reading, where_is, lambda series: max(counts.share(series), newest.share(series))
+                reading, where_is, lambda series: _present_share(series, counts, newest)
             )
         # Streams and other requests of one place may fail for two reasons: two incidents.
         kind = (cluster.stream or "",) if cluster.place in named else ()
@@ -157,6 +158,13 @@ def outages(
     holding = [alert for alert in unexplained if alert.holds]
     holding.sort(key=lambda alert: (URGENCY[severity_of(alert)], alert.value))
     yield from map(_outage_by_labels, holding[:INCIDENTS_MAX])
+
+
+def _present_share(series: Ints, counts: FailureCounts, newest: FailureCounts) -> float:
+    """Return the share of failures of some series at present, for an estimate that is steady."""
+    minute, last = counts.share(series), newest.share(series)
+    # A minute that began before the fault dilutes it; else it has less noise.
+    return last if last > _BEGINS_ABOVE * minute else minute
 
 
 def _is_unusual(cluster: FailureCluster, newest: FailureCounts, usual: FailureCounts) -> bool:

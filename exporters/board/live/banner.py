@@ -148,7 +148,9 @@ def _reasons(words: Sequence[str]) -> str:
 
 
 def _also(incidents: Sequence[Incident]) -> str:
-    return f" {fmt.counted(len(incidents), 'incident')} below."
+    # Cards show that something is missed; the incident mostly says what happens, and to whom.
+    first = ", the first" if len(incidents) > 1 else ""
+    return f" {fmt.counted(len(incidents), 'incident')} below{first}: {incidents[0].words}"
 
 
 def _silence(quality: DataQuality, incidents: Sequence[Incident]) -> str:

@@ -146,7 +146,10 @@ def test_the_incident_of_a_missed_objective_is_not_announced_beside_it() -> None
     assert banner.headline == f"Objective uptime is missed: {row.value}, target {row.target}."
     cold = Incident("ticket", "The cache fails.", None)
     banner = make_banner([missed, cold], FRESH, 1, cards, (row,))
-    assert banner.headline.endswith(". 1 incident below.")
+    assert banner.headline.endswith(". 1 incident below: The cache fails.")
+    flood = Incident("ticket", "Customer Acme sent 70 % of all requests.", None)
+    banner = make_banner([missed, flood, cold], FRESH, 1, cards, (row,))
+    assert banner.headline.endswith(f". 2 incidents below, the first: {flood.words}")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ def test_an_incident_is_counted_beside_an_objective_of_the_same_words(
     cards = dict.fromkeys(CARDS, replace(WELL.availability_ratio, state="ok"))
     assert row.key == ("default", "uptime", "")
     banner = make_banner([incident], FRESH, 1, cards, (row,))
-    assert banner.headline.endswith(". 1 incident below.")
+    assert banner.headline.endswith(f". 1 incident below: {words}")
 
 
 # -- from the state --------------------------------------------------------------------------------
@@ -365,7 +368,7 @@ def test_a_card_that_is_met_again_says_so_in_the_banner(configured: Callable[...
     # 900 ms, but for the error of the histogram. The objective of the card is not told beside it.
     assert re.fullmatch(
         r"P95 TTFT is 90\d ms over the last 5 minutes, target under 300 ms, and met again in the "
-        r"last minute: 23\d ms\.( \d incidents? below\.)?",
+        r"last minute: 23\d ms\.( \d incidents? below.*)?",
         facts.headline,
     )
 
