@@ -153,6 +153,22 @@ def test_the_check_names_the_kind_and_what_is_wrong(watched: WatchedPrimary) -> 
     assert "it is a replica" in check(replica.url)
 
 
+def test_the_check_says_whether_a_primary_without_replicas_stops(watched: WatchedPrimary) -> None:
+    async def limitations() -> str:
+        facts = await check_redis(Redis(url=watched.url))
+        return "; ".join(facts.limitations())
+
+    assert "set min-replicas-to-write 1" in asyncio.run(limitations())
+    with watched.primary().client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            found = asyncio.run(limitations())
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+    assert "min-replicas-to-write" not in found
+    assert "a failover may lose the last writes" in found
+
+
 def test_sentinels_with_a_password_get_their_own(watched: WatchedPrimary) -> None:
     for sentinel in watched.sentinels:
         with sentinel.client() as client:

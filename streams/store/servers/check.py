@@ -50,7 +50,7 @@ class RedisFacts:
             (
                 f"{name}, {encrypted}",
                 f"version {' and '.join(versions)}",
-                f"{replicas} replicas",
+                f"{replicas} replica{'' if replicas == 1 else 's'}",
                 "append-only file " + ("on" if self._appends else "off"),
                 f"maxmemory {min(limits) / 2**20:,.0f} MiB" if all(limits) else "maxmemory off",
                 "maxmemory-policy noeviction",
@@ -72,10 +72,13 @@ class RedisFacts:
                 "until the address answers again"
             )
         if not all(int(one.get("connected_slaves", 0)) for one in self.primaries):
-            yield "a primary has no replica: if its machine is lost, its last writes are, too"
+            yield (
+                "a primary has no replica: if its disk is lost, workers restore the state from the "
+                "archive and Kafka"
+            )
         else:
             yield (
-                "replicas lag behind: a failover loses the last writes, and workers count them "
+                "replicas lag behind: a failover may lose the last writes, and workers count them "
                 "again from Kafka"
             )
             if not all("min_slaves_good_slaves" in one for one in self.primaries):
