@@ -14,6 +14,7 @@ from streams.intake.source_topics import source_converters
 from streams.intake.tokens import load_tokens
 from streams.kafka.topics import check_broker, check_permissions
 from streams.security.clients import client_kwargs
+from streams.security.permissions import intake_permissions, worker_permissions
 from streams.store.servers.check import check_redis
 
 Check = Callable[[Settings], object]
@@ -24,7 +25,12 @@ def _check_kafka(settings: Settings) -> None:
 
 
 def _check_permissions(settings: Settings) -> None:
-    asyncio.run(check_permissions(settings))
+    asyncio.run(check_permissions(settings.kafka, worker_permissions(settings)))
+
+
+def _check_intake_permissions(settings: Settings) -> None:
+    sources = [source.topic for source in settings.intake.sources]
+    asyncio.run(check_permissions(settings.kafka, intake_permissions(settings.kafka, sources)))
 
 
 def _check_redis(settings: Settings) -> None:
@@ -72,7 +78,7 @@ ROLES: dict[str, tuple[Check, ...]] = {
     "worker": (*_KEY, *_POLICIES, *_SERVERS),
     "exporter": (*_FILES, _check_redis_as_reader),
     "client": (_check_kafka, _check_redis_as_reader),
-    "intake": (_check_tokens, _check_sources, _check_kafka),
+    "intake": (_check_tokens, _check_sources, _check_kafka, _check_intake_permissions),
     "all": (*_KEY, *_FILES, _check_tokens, _check_sources, *_SERVERS),
 }
 

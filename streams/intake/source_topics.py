@@ -34,7 +34,7 @@ from streams.kafka.faust_app import App, broker_urls, create_batch_app
 from streams.kafka.fetch import Batch
 from streams.kafka.producer import now_ms
 from streams.kafka.transport import BatchConsumer, BatchTransport
-from streams.security.permissions import Operation, Permission, Resource, explain
+from streams.security.permissions import Operation, Permission, Resource, explain, intake_group
 from streams.sources.sql_mapping import Record
 from streams.watchdog import Lasting, Ticker, Watchdog, die
 
@@ -83,9 +83,8 @@ class SourceTopics:
         self._delivery, self._processor, self._metrics = delivery, processor, metrics
         self._positions: dict[TP, _Position] = {}
         self._waiting: set[asyncio.Task[None]] = set()
-        # A group of its own: its members read the sources, not the events.
         self.app = create_batch_app(
-            kafka, f"{kafka.group}-intake", broker_commit_interval=COMMIT_INTERVAL_S
+            kafka, intake_group(kafka), broker_commit_interval=COMMIT_INTERVAL_S
         )
         self.app.transport = BatchTransport(
             broker_urls(kafka),

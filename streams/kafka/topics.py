@@ -6,7 +6,7 @@ with one line.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ from streams.security.permissions import (
     Operation,
     Permission,
     Resource,
+    intake_permissions,
     worker_permissions,
 )
 from streams.security.tokens import TokenUnavailable
@@ -215,7 +216,7 @@ async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
     needed = {"topic": kafka.topic, "dlq_topic": kafka.dlq_topic}
     if settings.worker.archive_interval_s:
         needed["archive_topic"] = kafka.archive_topic
-    there, denied = await _read_access(settings, timeout_s)
+    there, denied = await _read_access(kafka, worker_permissions(settings), timeout_s)
     for setting, name in needed.items():
         if name not in there:
             raise Unavailable(
@@ -225,44 +226,44 @@ async def check_topics(settings: Settings, timeout_s: float = 5) -> None:
     _refuse(kafka, denied)
 
 
-async def check_permissions(settings: Settings, timeout_s: float = 5) -> None:
-    """Raise Unavailable if a worker is denied what it needs on its group or on existing topics."""
-    _, denied = await _read_access(settings, timeout_s)
-    _refuse(settings.kafka, denied)
+async def check_permissions(
+    kafka: Kafka, permissions: Iterable[Permission], timeout_s: float = 5
+) -> None:
+    """Raise Unavailable if one of `permissions` is denied, on a group or on an existing topic."""
+    _, denied = await _read_access(kafka, permissions, timeout_s)
+    _refuse(kafka, denied)
 
 
-def _refuse(kafka: Kafka, denied: Collection[Permission]) -> None:
-    if denied:
-        raise Unavailable("\n".join(permission.denial(kafka) for permission in denied))
+async def check_sources(kafka: Kafka, topics: Collection[str], timeout_s: float = 5) -> None:
+    """Raise Unavailable if a source topic does not exist, or the intake lacks a permission."""
+    permissions = intake_permissions(kafka, topics)
+    there, denied = await _read_access(kafka, permissions, timeout_s)
+    if missing := sorted(set(topics) - there):
+        raise Unavailable(
+            f"{missing[0]}: no such topic at {kafka.bootstrap}, or this user may not see it; "
+            "create it, or change intake.sources"
+        )
+    _refuse(kafka, denied)
 
 
-async def _read_access(settings: Settings, timeout_s: float) -> tuple[set[str], list[Permission]]:
-    """Return the names of all topics, and the permissions that a worker lacks on those it needs."""
-    kafka = settings.kafka
+async def _read_access(
+    kafka: Kafka, permissions: Iterable[Permission], timeout_s: float
+) -> tuple[set[str], list[Permission]]:
+    """Return the names of all topics, and those of `permissions` that are denied on them."""
     async with open_admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
         # All names are read, as some brokers create a topic that a client asks for by name.
         there = set(await admin.list_topics())
         needed = [
             permission
-            for permission in worker_permissions(settings)
+            for permission in permissions
             if permission.resource is Resource.GROUP or permission.name in there
         ]
         return there, await denied_permissions(admin, needed)
 
 
-async def check_sources(kafka: Kafka, topics: Collection[str], timeout_s: float = 5) -> None:
-    """Raise Unavailable if a source topic of the intake does not exist."""
-    if missing := sorted(set(topics) - await _read_topics(kafka, timeout_s)):
-        raise Unavailable(
-            f"{missing[0]}: no such topic at {kafka.bootstrap}, or this user may not see it; "
-            "create it, or change intake.sources"
-        )
-
-
-async def _read_topics(kafka: Kafka, timeout_s: float) -> set[str]:
-    async with open_admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
-        # All names are read, as some brokers create a topic that a client asks for by name.
-        return set(await admin.list_topics())
+def _refuse(kafka: Kafka, denied: Collection[Permission]) -> None:
+    if denied:
+        raise Unavailable("\n".join(permission.denial(kafka) for permission in denied))
 
 
 async def _create(admin: AIOKafkaAdminClient, kafka: Kafka, topics: list[NewTopic]) -> set[str]:

@@ -1,6 +1,6 @@
 """The permissions that a Kafka user needs, and the command that grants each of them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -85,6 +85,21 @@ def worker_permissions(settings: Settings) -> Iterator[Permission]:
     if settings.worker.archive_interval_s:
         yield Permission(Operation.READ, Resource.TOPIC, kafka.archive_topic)
         yield Permission(Operation.WRITE, Resource.TOPIC, kafka.archive_topic)
+
+
+def intake_group(kafka: Kafka) -> str:
+    """Return the consumer group of the intake: its members read the sources, not the events."""
+    return f"{kafka.group}-intake"
+
+
+def intake_permissions(kafka: Kafka, sources: Collection[str]) -> Iterator[Permission]:
+    """Yield what an intake with these source topics must be allowed to do."""
+    yield Permission(Operation.WRITE, Resource.TOPIC, kafka.topic)
+    yield Permission(Operation.WRITE, Resource.TOPIC, kafka.dlq_topic)
+    for topic in sorted(sources):
+        yield Permission(Operation.READ, Resource.TOPIC, topic)
+    if sources:
+        yield Permission(Operation.READ, Resource.GROUP, intake_group(kafka))
 
 
 def explain(error: BaseException, kafka: Kafka, *needed: Permission) -> str:

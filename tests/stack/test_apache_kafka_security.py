@@ -9,7 +9,7 @@ import pytest
 
 from streams.config.settings import Settings
 from streams.errors import Unavailable
-from streams.kafka.topics import check_topics
+from streams.kafka.topics import check_sources, check_topics
 from streams.watchdog import EXIT_CODE
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.certificates import Authority
@@ -177,6 +177,28 @@ def test_a_worker_that_is_denied_its_archive_says_so_and_counts_on(
         state_of(users.admin).wait_for(ends)
         assert worker.stop() == 0
     assert_counted(users.admin, *parts)
+
+
+def test_each_operation_that_an_intake_is_denied_is_one_line_with_its_fix(users: Users) -> None:
+    kafka, settings = users.admin.kafka, users.settings("gateway")
+    source, group = kafka.archive_topic, f"{kafka.group}-intake"  # any other topic that exists
+    needed = [
+        (Of.TOPIC, kafka.topic, To.WRITE),
+        (Of.TOPIC, kafka.dlq_topic, To.WRITE),
+        (Of.TOPIC, source, To.READ),
+        (Of.GROUP, group, To.READ),
+    ]
+    grant(kafka, "gateway", *((of, name, To.DESCRIBE) for of, name, _ in needed))
+    lines = [
+        denial(settings, "gateway", to, name, "topic" if of is Of.TOPIC else "group")
+        for of, name, to in needed
+    ]
+    for number, right in enumerate(needed):
+        with pytest.raises(Unavailable) as refused:
+            asyncio.run(check_sources(settings.kafka, [source]))
+        assert str(refused.value).splitlines() == lines[number:]
+        grant(kafka, "gateway", right)
+    asyncio.run(check_sources(settings.kafka, [source]))
 
 
 def test_commands_that_are_denied_an_operation_say_so_in_one_line(users: Users) -> None:
