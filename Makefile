@@ -9,7 +9,7 @@ STRETCH ?= 6
 EVENTS ?= 1000000
 SEED ?=
 
-.PHONY: help setup up test test-all test-slow test-stack chaos scenarios fuzz lint bench bench-panels bench-rules lock audit docs dashboards screenshots secrets clean
+.PHONY: help setup up test test-all test-slow test-stack test-engine chaos scenarios fuzz lint bench bench-panels bench-rules lock audit docs dashboards screenshots secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,7 +49,12 @@ test-slow: .venv/.dev ## run the slow tests that need no other programs, at a lo
 	@nice -n 5 $(BIN)/python -m pytest -m "slow and not stack" --override-ini timeout=1800 $(ARGS)
 
 test-stack: .venv/.dev ## run chaos and the tests of other programs
-	@$(PYTEST) -n 2 -m stack $(ARGS)
+	@$(PYTEST) -n 2 -m "stack and not engine" $(ARGS)
+
+# Not in test-all: it fetches an engine and builds images, which takes minutes and needs Debian.
+test-engine: .venv/.dev ## run docker-compose.yml on a container engine, as root on Debian
+	@bash tests/engine/provision.sh
+	@$(BIN)/python -m pytest -m engine $(ARGS)
 
 fuzz: .venv/.dev ## count EVENTS=1000000 mutated events and recount them; SEED=n repeats a run
 	@FUZZ_EVENTS=$(EVENTS) FUZZ_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s tests/streams/events/test_mutated_events.py $(ARGS)

@@ -105,11 +105,17 @@ def unused_port() -> int:
 
 # Why `make test` leaves out the tests of a mark, and what runs them.
 LEFT_OUT = {
+    "engine": "run docker-compose.yml on a container engine: `make test-engine`, on Debian as root",
     "stack": "start programs beyond PyPI: `make test-all`, after `bash tests/provision.sh`",
     "slow": "take too long for `make test`: `make test-all`",
 }
 QUICK = "not stack and not slow"
-RUN_BY = {"": "make test", "slow": "make test-slow", "stack": "make test-stack"}
+RUN_BY = {
+    "": "make test",
+    "engine": "make test-engine",
+    "slow": "make test-slow",
+    "stack": "make test-stack",
+}
 _deselected: Counter[str] = Counter()
 
 

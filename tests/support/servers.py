@@ -114,9 +114,11 @@ def start_servers(**local: Any) -> LocalStack:
     return stack
 
 
-def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
+def wait_until(
+    is_so: Callable[[], bool], what: str, timeout_s: float = 30, every_s: float = 0.02
+) -> None:
     """Return as soon as `is_so()`; fail, saying what was waited for, when it never is."""
     deadline_s = monotonic() + timeout_s
     while not is_so():
         assert monotonic() < deadline_s, f"waited {timeout_s} s: {what}"
-        sleep(0.02)
+        sleep(every_s)
