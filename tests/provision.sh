@@ -6,6 +6,7 @@
 #
 #   provision.sh        install, and verify every jar against tests/kafka/jars.sha256
 #   provision.sh lock   write tests/kafka/jars.sha256 anew, after a change of the pom
+#   provision.sh drawing   build the page that draws the Grafana dashboards (npm loads 650 MB)
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -84,8 +85,34 @@ provide_producers() { # $1: a lock file of SDKs, instrumentations or a gateway; 
   cp "$1" "$there/installed.lock"
 }
 
+provide_drawing() { # of the Grafana dashboards, from Grafana's packages of npm
+  local there="${TOKENPULSE_TEST_CACHE:-$HOME/.cache/tokenpulse-tests}/grafana-drawing" source
+  source=$(cat grafana/draw/* | sha256sum)
+  if [ -f "$there/source" ] && [ "$(cat "$there/source")" = "$source" ]; then return; fi
+  if ! command -v npm >/dev/null; then
+    echo "not installed: the drawing of the Grafana dashboards (needs npm)"
+    return
+  fi
+  mkdir -p "${there%/*}"
+  # Of 650 MB the bundle of 7 MB is kept. In the cache, as /tmp may be small.
+  fetched=$(mktemp -d "${there%/*}/fetch.XXXXXX")
+  trap 'rm -rf "$fetched"' EXIT
+  cp grafana/draw/* "$fetched"
+  if ! (cd "$fetched" && npm ci --silent --ignore-scripts --no-audit --no-fund && npm run --silent build); then
+    echo "not installed: the drawing of the Grafana dashboards (npm, see above)"
+    rm -rf "$fetched"
+    return
+  fi
+  echo "$source" >"$fetched/out/source"
+  rm -rf "$there"
+  mv "$fetched/out" "$there"
+  rm -rf "$fetched"
+}
+
 if [ "${1:-}" = lock ]; then
   lock_kafka
+elif [ "${1:-}" = drawing ]; then
+  provide_drawing
 else
   install_packages
   provide_kafka

@@ -66,7 +66,7 @@ class Prometheus:
     """A client of one server's API; every failure of the server is an error here."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
 
     def series(self, expr: str) -> list[dict[str, Any]]:
         """What an instant query answers now, without what is no number."""
@@ -86,7 +86,7 @@ class Prometheus:
 
     def _asked(self, path: str, **asked: Any) -> Any:
         query = urllib.parse.urlencode(asked)
-        with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=30) as answer:
             return json.load(answer)["data"]
 
 
