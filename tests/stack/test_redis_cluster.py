@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -265,6 +266,10 @@ def test_with_tls_and_the_least_rights_worker_exporter_and_commands_do_their_wor
                     lambda: run("health", "exporter", settings=exporter.settings).exit_code == 0,
                     "the exporter shows the state",
                 )
+            login = f"rediss+cluster://worker:{quote(password('worker'))}@"
+            in_url = cluster.url.replace("redis+cluster://", login)
+            facts = asyncio.run(check_redis(Redis(url=in_url, ssl_ca_file=authority.cert)))
+            assert len(facts.primaries) == 3
             marker = Keys(base.kafka.group, base.kafka.topic).archived_hashes
             wait_until(lambda: any(node.holds(marker) for node in cluster.primaries), "archived")
             assert worker.stop() == 0
