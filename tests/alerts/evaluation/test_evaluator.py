@@ -46,6 +46,7 @@ SEEDS = {
     437: "TokenpulseSourceUsageMissing",
     621: "TokenpulseOutage",
     679: "TokenpulseOutage",
+    700: "TokenpulseObjectiveMissed",
 }
 LABELS_OF = {spec.name: spec.labels for spec in SPECS} | {"up": ("job", "instance")}
 
