@@ -27,6 +27,9 @@ OWN = {
     "partitions set-watermark": {1: "no worker acknowledged it in time, or the worker rejected it"},
     "policy check": {1: "an objective would stay unknown, as the workers do not count its limits"},
     "policy import-openslo": {1: "a part of the file was left out; standard error names it"},
+    "prices diff": {1: "the lists differ"},
+    "prices explain": {1: "the request has no price"},
+    "prices rate": {1: "a request has no price; its line says why"},
     "replay": {
         1: "no row was counted, or some rows were neither counted nor reported",
         3: "more than `--max-unmapped` rows (default 0) could not be mapped",
