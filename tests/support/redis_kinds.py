@@ -22,7 +22,7 @@ from tokenpulse.local.embedded import HOST, free_port
 
 SERVICE = "mymaster"
 # Long enough for a loaded machine to answer in time, short enough for a test to wait for it.
-DOWN_AFTER_MS = 700
+DOWN_AFTER_MS = 1_500
 SLOTS = 16_384
 # What docs/redis.md adds to the rights of each user.
 CLUSTER_PERMISSIONS = "+cluster|slots +asking"
