@@ -30,6 +30,11 @@ install_packages() {
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+fetch_history() { # of the commit of the release before, whose program a test builds
+  [ "$(git rev-parse --is-shallow-repository)" = true ] || return 0
+  git fetch --quiet --unshallow || echo "not fetched: the history of this clone (see above)"
+}
+
 fetch_kafka() { # $1: an empty directory for the jars
   mvn -B -q -Dstyle.color=never -f kafka/pom.xml \
     org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
@@ -115,6 +120,7 @@ elif [ "${1:-}" = drawing ]; then
   provide_drawing
 else
   install_packages
+  fetch_history
   provide_kafka
   provide_producers producers/requirements.lock producers
   provide_producers producers/requirements-litellm.lock litellm
