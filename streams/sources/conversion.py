@@ -202,8 +202,8 @@ def is_local_time(text: str) -> bool:
 def local_time_at(value: Any, instants_ms: Sequence[float]) -> str | None:
     """Return the first text in a JSON value that is, as UTC, one of these instants (ms since 1970).
 
-    Only dates and times without a zone count: a mapping that gave them another one made other
-    instants of them.
+    Only dates and times without a zone count: with a zone of the mapping they are different
+    instants.
     """
     if isinstance(value, dict | list):
         members = value.values() if isinstance(value, dict) else value

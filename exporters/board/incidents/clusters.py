@@ -170,9 +170,9 @@ class FailureCounts:
         return best, None if stream is None else stream.names[0]
 
     def _is_of_streams(self, bad: Ints) -> bool:
-        """Return whether nearly all failures are broken streams, of which there are no others.
+        """Return whether nearly all failures are broken streams, as only streamed requests have.
 
-        So few of them may be no evidence yet that only streamed requests fail.
+        So few of them may be no evidence yet that the rest of the requests is well.
         """
         failed = int(bad.sum())
         # Of the first round only: the outcomes of what is left then are not known.

@@ -155,7 +155,7 @@ def growth_table(facts: DailyFacts, titles: Sequence[str]) -> GrowthTable:
 
 
 def growth_answer(facts: DailyFacts) -> str:
-    """Return whether the tokens of all traffic grow, in one sentence; empty if nothing is known.
+    """Return whether the tokens of all traffic grow, in one sentence; empty if no change is known.
 
     `Flat: 0.4 % more than a week before, which may be chance.`
     """
