@@ -7,12 +7,12 @@ was created. Each warning is one line with the fix. Warnings are for the log and
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka.errors import IncompatibleBrokerVersion
 
 from streams.config.settings import Kafka, Settings
 from streams.kafka.topics import open_admin, read_configs
-from streams.security.clients import client_kwargs
 from streams.security.permissions import Operation, Permission, Resource
 
 UNLIMITED_MS = 2**63 - 1  # Kafka's value for no limit
@@ -41,9 +41,14 @@ class TopicSettings:
         return retention_ms if 0 <= retention_ms < UNLIMITED_MS else None
 
 
-async def read_topic_settings(kafka: Kafka, timeout_s: float = 5) -> TopicSettings:
-    """Read the settings of both topics. Raises Unavailable if no broker answers in time."""
-    async with open_admin(kafka.bootstrap, timeout_s, client_kwargs(kafka)) as admin:
+async def read_topic_settings(
+    kafka: Kafka, secured: Mapping[str, Any], timeout_s: float = 5
+) -> TopicSettings:
+    """Read the settings of both topics. Raises Unavailable if no broker answers in time.
+
+    `secured` are the arguments that `client_kwargs` returns.
+    """
+    async with open_admin(kafka.bootstrap, timeout_s, secured) as admin:
         # Only existing names: some brokers create a topic that a client asks for by name.
         there = set(await admin.list_topics())
         if kafka.topic not in there:

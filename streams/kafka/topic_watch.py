@@ -15,6 +15,7 @@ from streams.kafka.topic_settings import (
     topic_warnings,
 )
 from streams.logs.partition_log import PartitionLog
+from streams.security.clients import client_kwargs
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,11 @@ class TopicWatch:
 
     async def run(self) -> None:
         """Look at the topics for ever, as often as the consumer looks for new partitions."""
+        # Once, so that an access token is used until it ends.
+        secured = client_kwargs(self._settings.kafka)
         while True:
             try:
-                topics = await read_topic_settings(self._settings.kafka)
+                topics = await read_topic_settings(self._settings.kafka, secured)
             except Unavailable:
                 pass  # the consumer reports a broker that does not answer
             else:

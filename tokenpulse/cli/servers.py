@@ -13,6 +13,7 @@ from streams.kafka.topic_settings import (
     topic_warnings,
 )
 from streams.kafka.topics import create_topics
+from streams.security.clients import client_kwargs
 from tokenpulse.config_check import ROLES, describe_redis, problems
 
 
@@ -62,7 +63,7 @@ def config_check(ctx: click.Context, role: str) -> None:
     if role == "exporter":
         click.echo("settings and Redis are fine")
         return
-    found = asyncio.run(read_topic_settings(settings.kafka))
+    found = asyncio.run(read_topic_settings(settings.kafka, client_kwargs(settings.kafka)))
     for warning in filter(
         None, [partitions_warning(settings.kafka, found), *topic_warnings(settings, found)]
     ):
