@@ -84,7 +84,7 @@ ROLES: dict[str, tuple[Check, ...]] = {
 
 
 def describe_redis(settings: Settings) -> Iterator[str]:
-    """Yield of which kind Redis is, and what such a Redis cannot do, a line each.
+    """Yield of which kind Redis is, and its limits, a line each.
 
     Raises Unavailable if it does not answer.
     """

@@ -1,4 +1,4 @@
-"""What became of the records: counted, rejected, recognised as duplicates. Pure.
+"""Fates of the records: counted, rejected, recognised as duplicates. Pure.
 
 These samples are of no name, so that they stay on a page that leaves out names.
 """
@@ -16,7 +16,7 @@ OVERFLOW_DIMENSIONS = (*SERIES_DIMENSIONS, "series", "customer", "customer_model
 
 
 def add_records(page: Page, totals: Aggregate, overflowed: Mapping[str, int]) -> None:
-    """Add what became of records: counted, rejected by reason, duplicates, faults of fields and
+    """Add the fates of records: counted, rejected by reason, duplicates, faults of fields and
     overflowed events.
     """
     page.add(request_metrics.COUNTED_TOTAL, "", int(requests_of(totals.series).sum()))

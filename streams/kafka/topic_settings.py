@@ -69,7 +69,7 @@ async def read_topic_settings(
 
 
 def topic_warnings(settings: Settings, topics: TopicSettings) -> Iterator[str]:
-    """Yield what the settings of the topics put at risk, one line each with the fix."""
+    """Yield the risks in the settings of the topics, one line each with the fix."""
     kafka, worker = settings.kafka, settings.worker
     for topic in topics.hidden:
         yield Permission(Operation.DESCRIBE_CONFIGS, Resource.TOPIC, topic).denial(kafka)

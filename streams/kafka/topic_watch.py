@@ -64,7 +64,7 @@ class TopicWatch:
             await asyncio.sleep(self._settings.kafka.metadata_max_age_s)
 
     def check(self, topics: TopicSettings, now_ms: int) -> None:
-        """Log what is new since the last call."""
+        """Log the changes since the last call."""
         owned = self._read_owned()
         self._check_partitions(topics)
         self._check_retention(topics, owned, now_ms)

@@ -30,7 +30,7 @@ class Operation(IntEnum):
 
 
 class Resource(StrEnum):
-    """What an operation is allowed on; the value is the option of kafka-acls."""
+    """The subject of an operation; the value is the option of kafka-acls."""
 
     TOPIC = "topic"
     GROUP = "group"
@@ -70,7 +70,7 @@ class Permission:
 
 
 def reader_permissions(group: str, topic: str) -> tuple[Permission, ...]:
-    """Return what a consumer of a topic must be allowed to do."""
+    """Return the operations that a consumer of a topic needs."""
     return (
         Permission(Operation.READ, Resource.TOPIC, topic),
         Permission(Operation.READ, Resource.GROUP, group),
@@ -78,7 +78,7 @@ def reader_permissions(group: str, topic: str) -> tuple[Permission, ...]:
 
 
 def worker_permissions(settings: Settings) -> Iterator[Permission]:
-    """Yield what a worker must be allowed to do."""
+    """Yield the operations that a worker needs."""
     kafka = settings.kafka
     yield from reader_permissions(kafka.group, kafka.topic)
     yield Permission(Operation.WRITE, Resource.TOPIC, kafka.dlq_topic)
@@ -93,7 +93,7 @@ def intake_group(kafka: Kafka) -> str:
 
 
 def intake_permissions(kafka: Kafka, sources: Collection[str]) -> Iterator[Permission]:
-    """Yield what an intake with these source topics must be allowed to do."""
+    """Yield the operations that an intake with these source topics needs."""
     yield Permission(Operation.WRITE, Resource.TOPIC, kafka.topic)
     yield Permission(Operation.WRITE, Resource.TOPIC, kafka.dlq_topic)
     for topic in sorted(sources):

@@ -47,7 +47,7 @@ def config() -> None:
 def config_check(ctx: click.Context, role: str) -> None:
     """Show the effective settings without secrets, and check them, Kafka and Redis.
 
-    Comments below the settings say of which kind Redis is, and what it cannot do. All problems are
+    Comments below the settings say of which kind Redis is, and its limits. All problems are
     shown at once, and then the exit status is 2. Warns of settings of existing topics by which
     records or archived states would be lost.
     """

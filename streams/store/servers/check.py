@@ -26,7 +26,7 @@ _NAMES: dict[Kind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """What Redis says of itself."""
+    """Facts that Redis tells of itself."""
 
     address: RedisAddress
     primaries: Sequence[_Info]  # answers to INFO; empty if the user may not ask
@@ -58,7 +58,7 @@ class RedisFacts:
         )
 
     def limitations(self) -> Iterator[str]:
-        """Yield what this Redis cannot do, a line each."""
+        """Yield the limits of this Redis, a line each."""
         if not self.primaries:
             return
         if not self._appends:
@@ -102,9 +102,9 @@ class RedisFacts:
 async def check_redis(
     redis: Redis, timeout_s: float = 2, *, writes_state: bool = True
 ) -> RedisFacts:
-    """Return what Redis says of itself.
+    """Return the facts that Redis tells of itself.
 
-    `writes_state`: the process that asks is a worker, which must know that nothing is evicted.
+    `writes_state`: the process that asks is a worker, which must know that no key is evicted.
     Raises Unavailable if it does not answer within `timeout_s`, is of another kind than the
     address says, is a replica, or would evict state.
     """

@@ -53,7 +53,7 @@ class _NoCommandsParser:
     """In place of redis-py's, which asks for COMMAND: 200 KB, and a permission for each user."""
 
     async def initialize(self, node: object) -> None:
-        """Ask nothing: `ClusterClient` knows where the key of each command of ours stands."""
+        """Ask no server: `ClusterClient` knows where the key of each command of ours stands."""
 
 
 class ClusterClient(RedisCluster):

@@ -1,4 +1,4 @@
-"""Why Redis did not do what it was asked, with what to do about it, in one line."""
+"""Why Redis did not run a command, with the fix, in one line."""
 
 from redis.exceptions import (
     AskError,
