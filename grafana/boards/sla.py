@@ -241,7 +241,7 @@ def _all() -> Iterator[Panel]:
         ),
         among=f"bottomk({_SHOWN}, {left})",
         links={"customer": link_to("sla", customer=CELL)},
-        widths={"customer": 200},
+        widths={"customer": 200, "Credit projected": 150, "Closed periods to correct": 200},
         sort_by="Budget left",
         ascending=True,
         width=24,

@@ -94,6 +94,15 @@ async def _draw_all(address: str, prometheus: str, end_s: int) -> list[str]:
             query = urllib.parse.urlencode({**asked, "from": SINCE, "end_s": end_s})
             page = await browser.open(f"{address}/?{query}", width=width, height=HEIGHT)
             await page.wait_for("window.expected?.every(title => title in window.drawn)", DRAWN_S)
+            # Of the screen, no more than the dashboard has.
+            end = await page.evaluate("Math.ceil(document.body.lastElementChild.scrollHeight) + 32")
+            await page.command(
+                "Emulation.setDeviceMetricsOverride",
+                width=width,
+                height=end,
+                deviceScaleFactor=1,
+                mobile=False,
+            )
             picture = await page.screenshot(f"dashboards/{name}-{theme}-{width}.png")
             print(picture)
             wrong += [f"{picture.name}: {fault}" for fault in await _faults(page, width)]
