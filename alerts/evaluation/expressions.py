@@ -17,7 +17,7 @@ import numpy as np
 import promql_parser as promql
 
 from alerts.evaluation.history import History
-from alerts.evaluation.matrix import Families, Floats, Keys, Matrix, families_of
+from alerts.evaluation.matrix import Families, Floats, Matrix, families_of
 from alerts.evaluation.vectors import (
     AGGREGATES,
     ARITHMETIC,
@@ -46,29 +46,24 @@ class Selector:
         """`tree`: with a name."""
         self.metric = str(tree.name)
         self._matchers = _matchers(tree)
-        self._matching: dict[SampleKey, bool] = {}  # label sets recur at every evaluation
-        self._rows: tuple[Keys, list[int]] = ((), [])  # of the keys before
 
     def matches(self, key: SampleKey) -> bool:
         """Return whether the selector accepts a label set."""
-        if key not in self._matching:
-            labels = dict(key)
-            self._matching[key] = all(
-                bool(pattern.fullmatch(labels.get(label, ""))) is is_equal
-                for label, pattern, is_equal in self._matchers
-            )
-        return self._matching[key]
+        labels = dict(key)
+        return all(
+            bool(pattern.fullmatch(labels.get(label, ""))) is is_equal
+            for label, pattern, is_equal in self._matchers
+        )
 
     def select(self, matrix: Matrix) -> Matrix:
         """Return the rows that it accepts."""
-        if not self._matchers:
-            return matrix
-        # The same label sets mostly come again, in the same order.
-        if self._rows[0] != matrix.keys:
-            rows = [row for row, key in enumerate(matrix.keys) if self.matches(key)]
-            self._rows = matrix.keys, rows
-        rows = self._rows[1]
-        return matrix if len(rows) == len(matrix.keys) else matrix.take(rows)
+        accepted = np.ones(len(matrix.keys), np.bool_)
+        for label, pattern, is_equal in self._matchers:
+            column = matrix.column(label)
+            # A label has few values, and all selectors of a metric share its column.
+            accepts = [bool(pattern.fullmatch(value)) is is_equal for value in column.values]
+            accepted &= np.array(accepts, np.bool_)[column.codes]
+        return matrix if accepted.all() else matrix.take(np.flatnonzero(accepted).tolist())
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ Pure. A live board evaluates one instant; a backtest thousands of them in one pa
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,15 @@ from slo.alert_state import SampleKey, Samples, Vector
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Codes = NDArray[np.intp]
 Keys = tuple[SampleKey, ...]
+
+
+class LabelColumn(NamedTuple):
+    """The values of one label in all rows."""
+
+    values: tuple[str, ...]  # distinct; empty for a row without the label
+    codes: Codes  # of each row, the place of its value
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,7 @@ class Matrix:
     keys: Keys
     values: Floats  # without meaning if not present
     present: Bools
+    _columns: dict[str, LabelColumn] = field(default_factory=dict, compare=False)
 
     @classmethod
     def at_once(cls, vector: Vector) -> Self:
@@ -40,6 +49,19 @@ class Matrix:
         """Return the samples of the instant number `at`."""
         rows = np.flatnonzero(self.present[:, at]).tolist()
         return {self.keys[row]: float(self.values[row, at]) for row in rows}
+
+    def column(self, label: str) -> LabelColumn:
+        """Return the values of a label."""
+        if label not in self._columns:
+            codes: dict[str, int] = {}
+            of_rows = [
+                codes.setdefault(
+                    next((value for name, value in key if name == label), ""), len(codes)
+                )
+                for key in self.keys
+            ]
+            self._columns[label] = LabelColumn(tuple(codes), np.array(of_rows, np.intp))
+        return self._columns[label]
 
     def take(self, rows: Sequence[int]) -> "Matrix":
         """Return some of the rows."""

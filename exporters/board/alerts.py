@@ -10,10 +10,15 @@ they begin anew.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from typing import Protocol, cast
+
+import numpy as np
 
 from exporters.board.facts import Severity
 from exporters.metrics.exposition import Page, label_text
+from exporters.metrics.group_shares import rows_of_groups
 from exporters.metrics.objectives import add_status
 from exporters.metrics.requests import add_customers, add_window
 from exporters.metrics.sample_sheet import SampleSheet
@@ -21,6 +26,8 @@ from exporters.windows.incremental import CUSTOMER, Grouping, Sums
 from slo.alert_state import AlertState, Samples
 from slo.engine.report import ObjectiveResult
 from slo.policy.policy import Objective, Policy
+from streams.state.slices import PROBES_AT
+from streams.state.tables import Ints, Table
 
 DATA_STALE = "TokenpulseDataStale"
 WINDOW_INCOMPLETE = "TokenpulseWindowIncomplete"
@@ -35,6 +42,8 @@ BURN = "TokenpulseErrorBudgetBurn"
 MISSED = "TokenpulseObjectiveMissed"
 EXPLAINS = "TokenpulseOutageExplains"
 VOLUME_DROP = "TokenpulseTokenVolumeDrop"
+# As many as `exporter.customers_top` allows for Prometheus; a hundred thousand take a minute.
+_CUSTOMERS_MAX = 1_000
 URGENCY: dict[Severity, int] = {"page": 0, "ticket": 1, "info": 2}
 
 
@@ -143,13 +152,19 @@ def samples_for(
     Prometheus, for the rules about the pipeline.
     """
     sheet = SampleSheet(rules.metrics)
+    customers = _largest_customers(
+        [windows[window][scope].counts for scope, window in rules.reads if scope == CUSTOMER]
+    )
     # Only the windows that rules read: parsing labels of all others would take longer than the
     # evaluation.
     for scope, window in sorted(rules.reads):
         sums = windows[window][scope]
         if scope == CUSTOMER:
-            # All of them, under their tokens: names of a directory need not be unique.
-            add_customers(sheet, window, groupings[scope], sums, len(sums.counts.keys), {})
+            counts = rows_of_groups(customers, sums.counts)
+            # Under their tokens: names of a directory need not be unique.
+            add_customers(
+                sheet, window, groupings[scope], replace(sums, counts=counts), len(counts), {}
+            )
         else:
             add_window(sheet, window, groupings[scope], sums)
     for result in results:
@@ -157,3 +172,22 @@ def samples_for(
         add_status(sheet, result, label_text(about | result.scope(str)))
     sheet.add_page(page)
     return sheet.values
+
+
+def _largest_customers(windows: Sequence[Table]) -> Ints:
+    """Return the customers whose samples rules read, of the counts in some windows.
+
+    A customer that is among those with the most requests in one window has samples of all: rules
+    compare them.
+    """
+    return reduce(np.union1d, map(_largest_of, windows), np.empty(0, np.int64))
+
+
+def _largest_of(counts: Table) -> Ints:
+    if len(counts) <= _CUSTOMERS_MAX:
+        return counts.keys
+    requests: Ints = counts.values[:, :PROBES_AT].sum(axis=1)
+    # Of many equal ones none is taken: those with one request each concern no rule.
+    most_of_rest = np.partition(requests, -_CUSTOMERS_MAX - 1)[-_CUSTOMERS_MAX - 1]
+    largest: Ints = counts.keys[requests > most_of_rest]
+    return largest

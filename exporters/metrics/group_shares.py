@@ -73,9 +73,9 @@ def groups_to_add(page: Page, counts: Table, shares: Shares) -> tuple[Table, lis
     return Table(counts.keys[added], counts.values[added]), shares[added].tolist()
 
 
-def rows_of_groups(rows: Table, table: Table, low_bits: int) -> Table:
-    """Return the part of a table by group that belongs to the groups of some rows."""
-    kept = np.isin(table.keys >> low_bits, rows.keys)
+def rows_of_groups(groups: Ints, table: Table, low_bits: int = 0) -> Table:
+    """Return the part of a table by group that belongs to some groups."""
+    kept = np.isin(table.keys >> low_bits, groups)
     return Table(table.keys[kept], table.values[kept])
 
 
@@ -89,7 +89,7 @@ def labels_to_add(
     rows, shares = groups_to_add(page, sums.counts, shares_of(sums.counts))
     counters = sums.counters
     if page.least_share:
-        counters = rows_of_groups(rows, counters, COUNTER_BITS)
+        counters = rows_of_groups(rows.keys, counters, COUNTER_BITS)
     labels = {group: label(group) for group in rows.keys.tolist()}
     if not always:
         for base, share in zip(labels.values(), shares, strict=True):

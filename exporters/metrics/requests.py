@@ -101,7 +101,9 @@ def add_totals(
             page.add(spec, base, known[KNOWN.index(name)])
         page.add(request_metrics.CACHE_WRITE_TOKENS_TOTAL, base, written)
         page.add(request_metrics.REASONING_TOKENS_TOTAL, base, reasoning)
-    counters = rows_of_groups(rows, series.regroup(totals.counters, COUNTER_BITS), COUNTER_BITS)
+    counters = rows_of_groups(
+        rows.keys, series.regroup(totals.counters, COUNTER_BITS), COUNTER_BITS
+    )
     add_counters(page, dict(zip(rows.keys.tolist(), labels, strict=True)), counters)
     for number, latency in enumerate(LATENCIES):
         groups = (rows.keys << LATENCY_BITS) | number
@@ -267,17 +269,13 @@ def add_customers(
 
     Returns them as (token in the state, labels).
     """
-    requests = sums.counts.values[:, :PROBES_AT].sum(axis=1).tolist()
-    ranked = sorted(
-        zip(requests, sums.counts.keys.tolist(), sums.counts.values.tolist(), strict=True),
-        # By name within equal counts, so that the order is the same in every export.
-        key=lambda found: (-found[0], scope.keys[found[1]]),
-    )
-    shown, total = [], sum(requests)
-    for count, group, row in ranked[:top]:
-        if count < page.least_share * total:
-            page.samples_left_out += FEWEST_SAMPLES
-            continue
+    requests: Ints = sums.counts.values[:, :PROBES_AT].sum(axis=1)
+    shown, total = [], int(requests.sum())
+    enough = requests >= page.least_share * total
+    page.samples_left_out += FEWEST_SAMPLES * max(min(top, len(requests)) - int(enough.sum()), 0)
+    for at in _largest(np.flatnonzero(enough), requests, sums.counts.keys, scope, top):
+        count, group = int(requests[at]), int(sums.counts.keys[at])
+        row = sums.counts.values[at].tolist()
         (token,) = scope.keys[group]
         known = customers.get(token)
         who = {CUSTOMER: token} if known is None else {CUSTOMER: known.name}
@@ -289,6 +287,18 @@ def add_customers(
         add_counts(page, base, row[:PROBES_AT], row[:PROBES_AT], tokens, known)
         shown.append((token, base))
     return shown
+
+
+def _largest(places: Ints, requests: Ints, groups: Ints, scope: Grouping, most: int) -> list[int]:
+    """Return, of some places of groups, those with the most requests, the largest first."""
+    counts = requests[places]
+    # Of a hundred thousand customers, only those that may be shown are sorted by name.
+    if 0 < most < len(counts):
+        places = places[counts >= np.partition(counts, -most)[-most]]
+    ranked = zip(requests[places].tolist(), groups[places].tolist(), places.tolist(), strict=True)
+    # By name within equal counts, so that the order is the same in every export.
+    by_use = sorted(ranked, key=lambda one: (-one[0], scope.keys[one[1]]))
+    return [place for _, _, place in by_use[:most]]
 
 
 def add_failing_customers(page: Page, window: str, sums: Sums) -> None:

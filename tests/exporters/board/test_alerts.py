@@ -4,12 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from alerts.evaluation.evaluator import RuleEvaluator, request_groups
-from exporters.board.alerts import ActiveAlerts
+from exporters.board.alerts import ActiveAlerts, NoAlertRules, samples_for
+from exporters.catalogue.requests import WINDOW_REQUESTS
+from exporters.metrics.exposition import Page
+from exporters.windows.incremental import CUSTOMER, Sums
+from exporters.windows.measured import SUCCESS_AT
+from exporters.windows.plan import scope_grouping
 from slo.alert_state import AlertState
 from slo.policy.loading import load_policies
+from streams.state.slices import CUSTOMER_COLUMNS
+from streams.state.tables import Table
 from tests.support.exporter_state import NOW_S
 from tests.support.live_board import FixedRules, facts_under
 
@@ -186,3 +194,34 @@ def test_client_errors_are_worded_with_the_most_urgent_alert_of_each_place(
         ("page", "Model large: 97.3 % of the requests are client errors"),
         ("ticket", "Customer c-1: 97.3 % of the requests are client errors"),
     ]
+
+
+class ReadsCustomers(NoAlertRules):
+    metrics = frozenset({WINDOW_REQUESTS.name})
+    reads = frozenset({(CUSTOMER, "1h"), (CUSTOMER, "24h")})
+
+
+def customer_sums(requests: list[int]) -> dict[str, Sums]:
+    """Sums of customers, whose numbers are their places."""
+    values = np.zeros((len(requests), CUSTOMER_COLUMNS), np.int64)
+    values[:, SUCCESS_AT] = requests
+    counts = Table(np.arange(len(requests), dtype=np.int64), values)
+    return {CUSTOMER: replace(Sums.empty(CUSTOMER), counts=counts)}
+
+
+def test_rules_read_in_each_window_the_customers_that_are_large_in_any() -> None:
+    names = scope_grouping(CUSTOMER)
+    names.follow([(f"c{number}", "m") for number in range(3_000)])
+    # The last one was the largest of the day, and hardly sends; a thousand came this hour.
+    hour = [100 + number for number in range(1_000)] + [1] * 2_000
+    day = [100 + number for number in range(1_000)] + [1] * 1_999 + [10**6]
+    windows = {"1h": customer_sums(hour), "24h": customer_sums(day)}
+    samples = samples_for(ReadsCustomers(), windows, {CUSTOMER: names}, [], Page())
+    read: dict[str, dict[str, float]] = {"1h": {}, "24h": {}}
+    for key, value in samples[WINDOW_REQUESTS.name].items():
+        labels = dict(key)
+        if labels["outcome"] == "success":
+            read[labels["window"]][labels["customer"]] = value
+    large = {*range(1_000), 2_999}
+    assert read["1h"] == {f"c{number}": hour[number] for number in large}
+    assert read["24h"] == {f"c{number}": day[number] for number in large}
