@@ -6,6 +6,7 @@ input_tokens_incl_cached_and_written, cache_read, cache_write_all, cache_write_1
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 from exporters.pricing.contexts import tier_of_context
 from exporters.pricing.price_list import PriceList
 from exporters.pricing.rating import Cost, RatedRequest, RatedTokens, Unpriced, rate
+from streams.config.validation import shown
 from streams.errors import RequestError
 
 INPUT = "input_tokens_incl_cached_and_written"
@@ -91,7 +93,6 @@ def _context(text: str | None) -> Mapping[str, Any]:
 
 def _tokens(line: Mapping[str, str], column: str) -> int:
     text = line.get(column) or "0"
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{column}: got {text!r}; write a whole number") from None
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise ValueError(f"{column}: got {shown(text)}; write a whole number of at most 18 digits")
+    return int(text)

@@ -98,15 +98,15 @@ def _revenue(line: Mapping[str, str]) -> Revenue:
 
 def _check_overlaps(history: Iterable[Revenue], origin: str) -> None:
     """Raise RequestError if two lines of an account are about the same day."""
-    ends: dict[str, DaySpan] = {}
+    last: dict[str, DaySpan] = {}
     for revenue in sorted(history, key=lambda one: one.span.begin):
-        before = ends.get(revenue.account)
+        before = last.get(revenue.account)
         if before is not None and before.overlaps(revenue.span):
             raise RequestError(
                 f"{origin}: account {revenue.account}: {before} and {revenue.span} have days in "
                 "common; each day may be in one line only"
             )
-        ends[revenue.account] = revenue.span
+        last[revenue.account] = revenue.span
 
 
 def sums(history: Iterable[Revenue], window: DaySpan) -> dict[str, Fraction]:
@@ -125,3 +125,16 @@ def sums(history: Iterable[Revenue], window: DaySpan) -> dict[str, Fraction]:
             )
         found[revenue.account] = found.get(revenue.account, Fraction(0)) + revenue.net_usd
     return found
+
+
+def first_gap(history: Iterable[Revenue], window: DaySpan) -> DaySpan | None:
+    """Return the first days of a window that no line of any account is about; None without any."""
+    known_until = window.begin
+    for span in sorted((revenue.span for revenue in history), key=lambda span: span.begin):
+        if span.begin > known_until:
+            break
+        known_until = max(known_until, span.end)
+    if known_until >= window.end:
+        return None
+    later = [revenue.span.begin for revenue in history if revenue.span.begin > known_until]
+    return DaySpan(known_until, min([*later, window.end]))

@@ -7,13 +7,13 @@ so that growth into another segment flatters neither.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from fractions import Fraction
 
 from exporters.revenue.history import DaySpan, Revenue, sums
 
 YEAR_DAYS = 365
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn")
-ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,9 @@ class Bridge:
     start_arr_usd: Fraction
     end_arr_usd: Fraction
     movements_usd: Mapping[str, Fraction]  # they add up to the difference
-    retention: Mapping[str, Retention]  # by segment, and of ALL
-    history_begin: DaySpan  # before it, an account that is called new may have had revenue
+    retention: Retention
+    retention_by_segment: Mapping[str, Retention]
+    history_begin: date  # before it, an account that is called new may have had revenue
 
 
 def bridge(history: Sequence[Revenue], start: DaySpan, end: DaySpan) -> Bridge:
@@ -67,16 +68,14 @@ def bridge(history: Sequence[Revenue], start: DaySpan, end: DaySpan) -> Bridge:
         sum((old for old, _ in arr.values()), Fraction(0)),
         sum((new for _, new in arr.values()), Fraction(0)),
         movements,
+        _retention(list(cohort.values())),
         {
-            ALL: _retention(list(cohort.values())),
-            **{
-                segment: _retention(
-                    [pair for account, pair in cohort.items() if segments[account] == segment]
-                )
-                for segment in sorted({segments[account] for account in cohort})
-            },
+            segment: _retention(
+                [pair for account, pair in cohort.items() if segments[account] == segment]
+            )
+            for segment in sorted({segments[account] for account in cohort})
         },
-        min((revenue.span for revenue in history), key=lambda span: span.begin),
+        min(revenue.span.begin for revenue in history),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 # For a source that applies a price to all of the past.
 BEGINNING = "1970-01-01"
 
-# Component -> fewest input tokens that exceed it (0: none) -> US dollars per million tokens.
+# Component -> input tokens above which a price holds (0: all) -> US dollars per million tokens.
 Tiers = Mapping[str, Mapping[int, Decimal]]
 _Window = tuple[str | None, tuple[str, ...]]
 _ALWAYS: _Window = (None, ())

@@ -23,6 +23,7 @@ _KEY = re.compile(
     rf"({'|'.join(_COMPONENTS)})(_above_1hr|_above_12hr)?(?:_above_(\d+)k_tokens)?(?:_([a-z]+))?"
 )
 _TIERS = {None: None, "batches": "batch"}  # others have their own name
+_EXAMPLE = "sample_spec"  # an entry of the table that explains its keys
 # Some prices were computed in binary floating point: 1.0000000000000001e-07.
 _WITHOUT_DUST = Context(prec=12)
 
@@ -31,7 +32,7 @@ def models_of(document: Mapping[str, Any], recorded_at: date) -> Iterator[ModelE
     """Yield the models that have prices per token of text."""
     for name, model in document.items():
         prices = _prices(model)
-        if not prices:
+        if not prices or name == _EXAMPLE:
             continue
         start = recorded_at.isoformat()
         entries = [Entry(found, start, service_tier=tier) for tier, found in prices.items()]

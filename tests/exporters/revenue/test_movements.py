@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporters.revenue.history import DaySpan, Revenue, parse_span
-from exporters.revenue.movements import ALL, MOVEMENTS, bridge
+from exporters.revenue.movements import MOVEMENTS, bridge
 from streams.errors import RequestError
 from tests.support.traces import TRACES
 
@@ -47,17 +47,17 @@ def test_a_published_bridge_comes_out_to_the_last_digit() -> None:
     assert found.movements_usd == {
         name: exact(usd) * factor for name, usd in golden["movements"].items()
     }
-    assert found.retention[ALL].net_ratio == exact(golden["nrr_all"])
-    assert found.retention[ALL].gross_ratio == exact(golden["grr_all"])
+    assert found.retention.net_ratio == exact(golden["nrr_all"])
+    assert found.retention.gross_ratio == exact(golden["grr_all"])
     for segment, ratio in golden["nrr"].items():
-        assert found.retention[segment].net_ratio == exact(ratio)
-        assert found.retention[segment].gross_ratio == exact(golden["grr"][segment])
+        assert found.retention_by_segment[segment].net_ratio == exact(ratio)
+        assert found.retention_by_segment[segment].gross_ratio == exact(golden["grr"][segment])
 
 
 AMOUNTS = st.integers(-5, 20).map(lambda number: Fraction(number, 3))
 HISTORIES = st.dictionaries(
     st.sampled_from("abcdef"),
-    st.tuples(*[st.sampled_from(["smb", "enterprise"])] * 2, *[st.none() | AMOUNTS] * 3),
+    st.tuples(*[st.sampled_from(["smb", "all"])] * 2, *[st.none() | AMOUNTS] * 3),
     min_size=1,
 ).map(
     lambda accounts: [
@@ -76,7 +76,7 @@ def test_movements_add_up_and_retention_is_that_of_a_fixed_cohort(history: list[
     found = bridge(history, JUNE, JULY)
     assert found.start_arr_usd + sum(found.movements_usd.values()) == found.end_arr_usd
     assert set(found.movements_usd) == set(MOVEMENTS)
-    whole = found.retention[ALL]
+    whole = found.retention
     # Accounts without revenue at the start change nothing.
     paying = {row.account for row in history if row.span == JUNE and row.net_usd > 0}
     assert whole.accounts == len(paying)
@@ -89,7 +89,7 @@ def test_movements_add_up_and_retention_is_that_of_a_fixed_cohort(history: list[
         assert whole.gross_ratio <= min(whole.net_ratio, Fraction(1))
     else:
         assert (whole.net_ratio, whole.gross_ratio) == (None, None)
-    segments = [one for name, one in found.retention.items() if name != ALL]
+    segments = found.retention_by_segment.values()
     assert sum(one.accounts for one in segments) == whole.accounts
 
 

@@ -136,17 +136,18 @@ def explain(
 @click.argument("new", type=_PATH)
 def diff(old: Path, new: Path) -> None:
     """Show which rows of a price list were added, removed or changed; exit status 1 if any."""
-    before, after = (
-        {(row.conditions, row.from_): row for row in load_price_list(file).prices}
-        for file in (old, new)
-    )
+    lists = [load_price_list(file) for file in (old, new)]
+    before, after = ({(row.conditions, row.from_): row for row in one.prices} for one in lists)
+    fallbacks = [f"tier_fallback {one.tier_fallback}" for one in lists]
     lines = [
+        *([f"- {fallbacks[0]}", f"+ {fallbacks[1]}"] if fallbacks[0] != fallbacks[1] else []),
         *(f"- {_row_text(row)}" for key, row in before.items() if key not in after),
         *(f"+ {_row_text(row)}" for key, row in after.items() if key not in before),
     ]
-    for key in before.keys() & after.keys():
-        if (before[key].usd_per_mtok, before[key].to) != (after[key].usd_per_mtok, after[key].to):
-            lines += [f"- {_row_text(before[key])}", f"+ {_row_text(after[key])}"]
+    for key, row in before.items():
+        now = after.get(key, row)
+        if (row.usd_per_mtok, row.to) != (now.usd_per_mtok, now.to):
+            lines += [f"- {_row_text(row)}", f"+ {_row_text(now)}"]
     for line in lines:
         click.echo(line)
     sys.exit(bool(lines))

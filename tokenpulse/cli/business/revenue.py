@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from exporters import formatting
-from exporters.revenue.history import DaySpan, Revenue, parse_history, parse_span
-from exporters.revenue.movements import ALL, YEAR_DAYS, Bridge, Retention, bridge
+from exporters.revenue.history import DaySpan, Revenue, first_gap, parse_history, parse_span
+from exporters.revenue.movements import YEAR_DAYS, Bridge, Retention, bridge
 from streams.errors import RequestError
 from tokenpulse.csv_tables import csv_table
 
@@ -54,12 +54,11 @@ def _window(option: str, text: str) -> DaySpan:
 
 
 def _check_history(rows: list[Revenue], windows: tuple[DaySpan, DaySpan], file: Path) -> None:
-    """Raise RequestError if the history does not reach over both windows."""
+    """Raise RequestError if the history leaves out days of a window."""
     for window in windows:
-        if not any(window.overlaps(row.span) for row in rows):
-            raise RequestError(
-                f"{file}: no line is about {window}; add these days, or ask for less"
-            )
+        gap = first_gap(rows, window)
+        if gap is not None:
+            raise RequestError(f"{file}: no line is about {gap}; add these days, or ask for less")
 
 
 def _print(found: Bridge) -> None:
@@ -73,13 +72,16 @@ def _print(found: Bridge) -> None:
         click.echo(f"  {name:<18}{_money(usd):>20}")
     click.echo(f"{'net new ARR':<20}{_money(found.end_arr_usd - found.start_arr_usd):>20}")
     click.echo(f"{'retention':<20}{'net':>12}{'gross':>12}{'accounts':>12}")
-    for segment, retention in found.retention.items():
+    for segment, retention in (
+        ("all accounts", found.retention),
+        *found.retention_by_segment.items(),
+    ):
         click.echo(
             f"  {segment:<18}{formatting.percent(retention.net_ratio):>12}"
             f"{formatting.percent(retention.gross_ratio):>12}{retention.accounts:>12}"
         )
     click.echo(
-        f"The history begins on {found.history_begin.begin}: accounts whose revenue ended before "
+        f"The history begins on {found.history_begin}: accounts whose revenue ended before "
         "that count as new."
     )
 
@@ -95,14 +97,13 @@ def _document(found: Bridge) -> dict[str, Any]:
         "movements_usd": {name: _exact(usd) for name, usd in found.movements_usd.items()},
         "net_new_arr_usd": _exact(found.end_arr_usd - found.start_arr_usd),
         "retention": {
-            "all": _retention(found.retention[ALL]),
+            "all": _retention(found.retention),
             "segments": {
                 segment: _retention(retention)
-                for segment, retention in found.retention.items()
-                if segment != ALL
+                for segment, retention in found.retention_by_segment.items()
             },
         },
-        "history_begin": f"{found.history_begin.begin}",
+        "history_begin": f"{found.history_begin}",
     }
 
 

@@ -26,6 +26,7 @@ other,2026-05-01T00:00:00Z,100,40,10
 m,2026-05-01T00:00:00Z,100,140,10
 m,2026-05-01T00:00:00Z,some,0,10
 m,yesterday,1,0,1
+m,2026-05-01T00:00:00Z,1,0,10000000000000000000
 """
 
 
@@ -56,8 +57,9 @@ def test_each_request_has_its_exact_cost_or_the_reason_why_it_has_none(
     ]
     problems = [row[-1] for row in rows[3:]]
     assert "than there are input tokens" in problems[0]
-    assert "got 'some'; write a whole number" in problems[1]
+    assert "got 'some'; write a whole number of at most 18 digits" in problems[1]
     assert "yesterday" in problems[2]
+    assert "at most 18 digits" in problems[3]
     requests.write_text("".join(REQUESTS.splitlines(keepends=True)[:3]))
     assert run("prices", "rate", "--prices", prices, requests).exit_code == 0
 
@@ -77,6 +79,10 @@ def test_check_explain_and_diff_tell_the_rows(prices: Path, tmp_path: Path) -> N
     assert done.exit_code == 1
     old, new = done.stdout.splitlines()
     assert (old[0], "input 4" in old, new[0], "input 5" in new) == ("-", True, "+", True)
+    other.write_text(prices.read_text().replace("fallback: standard", "fallback: unpriced"))
+    done = run("prices", "diff", prices, other)
+    assert done.stdout == "- tier_fallback standard\n+ tier_fallback unpriced\n"
+    assert done.exit_code == 1
 
 
 def test_a_file_that_cannot_be_used_is_one_line(prices: Path, tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ def test_run_rates_movements_and_retention_of_a_file(history: Path) -> None:
             "days in common",
         ),
         (f"{HEAD}a,smb,2026-05-01,2026-06-01,1\n", "no line is about 2026-06-01..2026-07-01"),
+        (
+            f"{HEAD}a,smb,2026-05-01,2026-06-01,1\nb,smb,2026-06-09,2026-07-01,1\n",
+            "no line is about 2026-06-01..2026-06-09",
+        ),
     ],
 )
 def test_a_history_that_cannot_be_used_is_one_line(history: Path, lines: str, words: str) -> None:
