@@ -38,6 +38,7 @@ from streams.store.servers.reasons import redis_reason
 from streams.store.stored import read_stored
 
 FLUSH_DEADLINE_S = 10.0  # of a flush, which is one command
+_PRIMARY_S = FLUSH_DEADLINE_S / 2  # of one primary, so that the others count if it is lost
 _CRC = "crc"  # field of a command: the checksum of all others
 
 
@@ -236,16 +237,16 @@ class RedisStore:
         """See `Store`."""
         try:
             async with asyncio.timeout(FLUSH_DEADLINE_S):
-                memories = await primaries_info(self._redis, "memory")
+                found = await primaries_info(self._redis, "memory", within_s=_PRIMARY_S)
                 # Readers would miss a partition whose name in the set is damaged.
                 if self._claimed:
                     await self._redis.sadd(self._keys.partitions, *map(str, self._claimed))
         except (RedisError, OSError, TimeoutError) as error:
             raise StoreError(f"cannot ask Redis for its settings: {redis_reason(error)}") from error
-        for memory in memories:
+        for memory in found.answers:
             if problem := eviction_problem(memory.get("maxmemory_policy")):
                 raise StoreUnfitError(f"Redis: {problem}")
-        return _fullest(memories)
+        return _fullest(found.answers)
 
     async def read_clock(self) -> None:
         """See `Store`."""

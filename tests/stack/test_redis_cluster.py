@@ -205,6 +205,29 @@ def test_the_check_names_the_kind_and_what_is_wrong(
     assert "\n" not in one_server
 
 
+def test_a_silent_primary_hides_nothing_of_the_others(cluster: Cluster) -> None:
+    async def story() -> None:
+        async with opened(cluster.url, timeout_s=0.2) as store:
+            assert await store.check() is not None
+            cluster.primaries[1].ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+            with pytest.raises(StoreError, match="maxmemory-policy is allkeys-lru"):
+                await store.check()
+
+    silent = cluster.primaries[0]
+    other = ",".join(f"127.0.0.1:{node.port}" for node in cluster.primaries[1:])
+    # Shorter than the time after which its replica takes over.
+    silent.signal(signal.SIGSTOP)
+    try:
+        facts = asyncio.run(check_redis(Redis(url=f"redis+cluster://{other}"), timeout_s=0.2))
+        asyncio.run(story())
+    finally:
+        silent.signal(signal.SIGCONT)
+        cluster.primaries[1].ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert facts.describe().startswith("a cluster of 3 primaries, ")
+    assert len(facts.primaries) == 2
+    assert next(facts.limitations()).startswith(f"no answer from 127.0.0.1:{silent.port}: ")
+
+
 def test_eviction_by_one_primary_is_found_out(cluster: Cluster) -> None:
     async def story() -> None:
         async with opened(cluster.url) as store:

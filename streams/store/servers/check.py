@@ -13,7 +13,7 @@ from streams.config.settings import Redis
 from streams.errors import Unavailable, reason
 from streams.security.clients import redis_kwargs, sentinel_login
 from streams.store.servers.client import connect
-from streams.store.servers.cluster import ClusterClient
+from streams.store.servers.cluster import ClusterClient, PrimariesInfo
 from streams.store.servers.reasons import redis_reason
 
 _Info = Mapping[str, Any]
@@ -30,6 +30,7 @@ class RedisFacts:
 
     address: RedisAddress
     primaries: Sequence[_Info]  # answers to INFO; empty if the user may not ask
+    silent: Sequence[str] = ()  # addresses of a cluster's primaries that do not answer
 
     @property
     def process_id(self) -> int:
@@ -38,11 +39,13 @@ class RedisFacts:
 
     def describe(self) -> str:
         """Return in one line of which kind it is, and how it keeps its data."""
-        kind, count = self.address.kind, len(self.primaries)
-        name = f"{_NAMES[kind]} of {count} primaries" if kind == "cluster" else _NAMES[kind]
+        kind, count = self.address.kind, len(self.primaries) + len(self.silent)
+        name = _NAMES[kind]
         encrypted = "with TLS" if self.address.encrypted else "without TLS"
         if not self.primaries:
-            return f"{_NAMES[kind]}, {encrypted}; the user may not ask for more (INFO)"
+            return f"{name}, {encrypted}; the user may not ask for more (INFO)"
+        if kind == "cluster":
+            name += " of 1 primary" if count == 1 else f" of {count} primaries"
         versions = sorted({str(one.get("redis_version", "?")) for one in self.primaries})
         replicas = sum(int(one.get("connected_slaves", 0)) for one in self.primaries)
         limits = [int(one.get("maxmemory", 0)) for one in self.primaries]
@@ -61,6 +64,11 @@ class RedisFacts:
         """Yield the limits of this Redis, a line each."""
         if not self.primaries:
             return
+        if self.silent:
+            yield (
+                f"no answer from {', '.join(self.silent)}: the partitions there wait, and nothing "
+                "else here holds for these primaries"
+            )
         if not self._appends:
             yield (
                 "a restart goes back to the last snapshot, or to nothing: set appendonly yes, or "
@@ -105,17 +113,20 @@ async def check_redis(
     """Return the facts that Redis tells of itself.
 
     `writes_state`: the process that asks is a worker, which must know that no key is evicted.
-    Raises Unavailable if it does not answer within `timeout_s`, is of another kind than the
-    address says, is a replica, or would evict state.
+    Raises Unavailable if it does not answer, is of another kind than the address says, is a
+    replica, or would evict state. `timeout_s` is that of each server that is asked.
     """
     address = redis.address
+    # Sentinels and nodes are asked in turn until one answers, and the primary after them.
+    limit_s = timeout_s * (len(address.nodes) + 1)
     # Without retries, so that the answer comes within the time limit.
     client = connect(
         redis.url, timeout_s, sentinel=sentinel_login(redis), retries=0, **redis_kwargs(redis)
     )
     try:
-        async with asyncio.timeout(timeout_s):
-            facts = RedisFacts(address, await primaries_info(client))
+        async with asyncio.timeout(limit_s):
+            found = await primaries_info(client, within_s=timeout_s)
+            facts = RedisFacts(address, found.answers, found.silent)
     # Before RedisError, of which these are subclasses.
     except NoPermissionError as error:
         if writes_state:
@@ -137,12 +148,17 @@ async def check_redis(
     return facts
 
 
-async def primaries_info(client: "aioredis.Redis", *sections: str) -> list[dict[str, Any]]:
-    """Return the answer to INFO of a server, or of each primary of a cluster."""
+async def primaries_info(
+    client: "aioredis.Redis", *sections: str, within_s: float
+) -> PrimariesInfo:
+    """Return the answer to INFO of a server, or of the primaries of a cluster.
+
+    A primary of a cluster is left out if it does not answer within `within_s`, unless all do so.
+    """
     of_any_kind: object = client
     if isinstance(of_any_kind, ClusterClient):
-        return await of_any_kind.primaries_info(*sections)
-    return [await client.info(*sections)]
+        return await of_any_kind.primaries_info(*sections, within_s=within_s)
+    return PrimariesInfo([await client.info(*sections)])
 
 
 def eviction_problem(policy: object) -> str | None:

@@ -7,6 +7,7 @@ pipeline has one slot, and goes to one primary.
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import redis.asyncio as aioredis
@@ -34,6 +35,19 @@ _ATTEMPTS = 3  # of a command, if slots have moved or a primary is lost
 _MOVING_S = 0.05  # until a key that is being moved is asked for again
 _REDIRECTIONS = (AskError, MovedError, TryAgainError)  # nothing was done
 _FAILURES = (RedisConnectionError, RedisTimeoutError, OSError, ClusterDownError)
+
+
+@dataclass(frozen=True, slots=True)
+class PrimariesInfo:
+    """Answers to INFO, and the addresses of the primaries without one."""
+
+    answers: Sequence[Mapping[str, Any]]
+    silent: Sequence[str] = ()
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Return whether a node cannot be reached, in contrast to a refusal of the command."""
+    return isinstance(error, _FAILURES) and not isinstance(error, AuthenticationError)
 
 
 def _as_redis_error(error: RedisClusterException) -> RedisConnectionError:
@@ -140,11 +154,34 @@ class ClusterClient(RedisCluster):
             raise answer
         return str(answer)
 
-    async def primaries_info(self, *sections: str) -> list[dict[str, Any]]:
-        """Return the answer of each primary to INFO."""
+    async def primaries_info(self, *sections: str, within_s: float) -> PrimariesInfo:
+        """Return the answer to INFO of each primary that gives one within `within_s`.
+
+        Raises RedisError if none does, or if one refuses.
+        """
         await self.initialize()
-        answers = (self.info(*sections, target_nodes=node) for node in self.get_primaries())
-        return cast(list[dict[str, Any]], await asyncio.gather(*answers))
+        nodes = [(str(node.host), int(node.port)) for node in self.get_primaries()]
+        answers = await asyncio.gather(
+            *(self._info(node, sections, within_s) for node in nodes), return_exceptions=True
+        )
+        known = [answer for answer in answers if isinstance(answer, dict)]
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        # A refusal is of all nodes: they have the same users.
+        lasting = (error for error in errors if not _is_failure(error))
+        if error := next(lasting, None if known else next(iter(errors), None)):
+            raise error
+        silent = [
+            f"{host}:{port}"
+            for (host, port), answer in zip(nodes, answers, strict=True)
+            if isinstance(answer, BaseException)
+        ]
+        return PrimariesInfo(known, silent)
+
+    async def _info(self, node: Node, sections: Sequence[str], within_s: float) -> dict[str, Any]:
+        # redis-py's own way forgets all it knows about the cluster if one node does not answer.
+        client = aioredis.Redis(connection_pool=self._pool(*node))
+        async with asyncio.timeout(within_s):
+            return await client.info(*sections)
 
     async def follow(self, error: BaseException) -> None:
         """Learn from an error which node has which slots."""

@@ -14,9 +14,10 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from streams.config.redis_address import parse_redis_address
 from streams.config.settings import Redis
 from streams.errors import Unavailable
-from streams.store.servers.check import check_redis
+from streams.store.servers.check import RedisFacts, check_redis
 from streams.store.servers.reasons import redis_reason
 
 FORMS = (
@@ -45,6 +46,18 @@ def test_a_server_that_accepts_and_never_answers_does_not_hold_the_check(form: s
         with pytest.raises(Unavailable, match=f"^no Redis answers at {address}: start it"):
             asyncio.run(check_redis(Redis(url=form.format(address)), timeout_s=0.2))
     assert time.monotonic() - began_s < 5
+
+
+@pytest.mark.parametrize(
+    ("known", "silent", "name"),
+    [(1, 0, "1 primary"), (3, 0, "3 primaries"), (2, 1, "3 primaries"), (1, 1, "2 primaries")],
+)
+def test_a_cluster_is_described_with_all_its_primaries(known: int, silent: int, name: str) -> None:
+    address = parse_redis_address("redis+cluster://127.0.0.1:7000")
+    facts = RedisFacts(address, [{}] * known, ["127.0.0.1:7001"] * silent)
+    assert facts.describe().startswith(f"a cluster of {name}, without TLS; version")
+    lines = "; ".join(facts.limitations())
+    assert ("no answer from 127.0.0.1:7001" in lines) == (silent > 0)
 
 
 @pytest.mark.parametrize(
