@@ -57,10 +57,11 @@ class TopicWatch:
         while True:
             try:
                 topics = await read_topic_settings(self._settings.kafka, secured)
+                self.check(topics, time.time_ns() // 1_000_000)
             except Unavailable:
                 pass  # the consumer reports a broker that does not answer
-            else:
-                self.check(topics, time.time_ns() // 1_000_000)
+            except Exception:  # an error here must not end a worker that counts
+                log.exception("cannot check the settings of the topics")
             await asyncio.sleep(self._settings.kafka.metadata_max_age_s)
 
     def check(self, topics: TopicSettings, now_ms: int) -> None:

@@ -1,5 +1,8 @@
 """What a running worker logs about the settings of its topics."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from streams.config.settings import Settings
@@ -94,3 +97,38 @@ def test_a_log_without_retention_makes_no_partition_late(watched: Watched) -> No
     watched.owned = {1: Waiting(600, 0)}
     assert watched.lines(retention_ms=-1) == []
     assert watched.lines() == []
+
+
+def test_an_answer_that_cannot_be_used_does_not_end_the_watch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Exception | TopicSettings] = [
+        AttributeError("no controller"),  # aiokafka's, during an election
+        TopicSettings(2, {"cleanup.policy": "delete", "retention.ms": "a week"}),
+        TopicSettings(2, {"cleanup.policy": "compact"}),
+    ]
+
+    async def answer(*_: Any) -> TopicSettings:
+        given = answers.pop(0)
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+    async def run() -> None:
+        watch = TopicWatch(settings, lambda: {0: None})
+        task = asyncio.create_task(watch.run())
+        try:
+            async with asyncio.timeout(20):
+                while not watch.risks:
+                    assert not task.done()
+                    await asyncio.sleep(0.01)
+        finally:
+            task.cancel()
+
+    kafka = SETTINGS.kafka.model_copy(update={"metadata_max_age_s": 0.01})
+    settings = SETTINGS.model_copy(update={"kafka": kafka})
+    monkeypatch.setattr("streams.kafka.topic_watch.read_topic_settings", answer)
+    asyncio.run(run())
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:2] == ["cannot check the settings of the topics"] * 2
+    assert "calls: cleanup.policy is compact" in lines[2]
