@@ -184,15 +184,18 @@ def _configs(retention_h: float, max_message_bytes: int) -> dict[str, str]:
 
 
 async def read_configs(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    """Return the settings of an existing topic, empty if this user may not read them."""
+    """Return the settings of an existing topic, empty if this user may not read them.
+
+    Raises KafkaError if the broker does not describe it for another reason.
+    """
     answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    return {
-        entry[0]: entry[1]
-        for answer in answers
-        for error, _, _, _, entries in answer.resources
-        if error == 0
-        for entry in entries
-    }
+    configs: dict[str, str] = {}
+    for answer in answers:
+        for code, _, _, _, entries in answer.resources:
+            if code not in (0, TOPIC_DENIED):
+                raise for_code(code)(f"it does not describe {topic}")
+            configs |= {entry[0]: entry[1] for entry in entries}
+    return configs
 
 
 def _differences(

@@ -1,9 +1,15 @@
 """What the settings of the topics risk, as a broker shows them."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+from aiokafka.errors import RequestTimedOutError, UnknownTopicOrPartitionError
 
 from streams.config.settings import Settings
 from streams.kafka.topic_settings import TopicSettings, partitions_warning, topic_warnings
+from streams.kafka.topics import read_configs
 
 SETTINGS = Settings(
     kafka={"bootstrap": "broker:9092", "topic": "calls", "archive_topic": "calls.state"},
@@ -74,3 +80,22 @@ def test_another_number_of_partitions_than_is_set_is_warned_of() -> None:
     )
     assert partitions_warning(SETTINGS.kafka, TopicSettings(8)) is None
     assert partitions_warning(SETTINGS.kafka, TopicSettings()) is None  # no such topic
+
+
+def described(code: int, *entries: tuple[str, str]) -> dict[str, str]:
+    """The settings that a client reads from an answer with an error code of Kafka's protocol."""
+
+    async def answer(_: Any) -> list[Any]:
+        return [SimpleNamespace(resources=[(code, None, 2, "calls", list(entries))])]
+
+    admin: Any = SimpleNamespace(describe_configs=answer)
+    return asyncio.run(read_configs(admin, "calls"))
+
+
+def test_only_a_denied_permission_hides_the_settings_of_a_topic() -> None:
+    assert described(0, ("cleanup.policy", "delete")) == {"cleanup.policy": "delete"}
+    assert described(29) == {}
+    with pytest.raises(UnknownTopicOrPartitionError, match="it does not describe calls"):
+        described(3)
+    with pytest.raises(RequestTimedOutError):
+        described(7)
