@@ -108,7 +108,7 @@ class Collector:
             Customers(self._customers).name_of,
             settings.exporter.stale_after_s,
         )
-        self._versions: dict[int, tuple[int, int]] = {}  # partition -> generation, checkpoint
+        self._checkpoints: dict[int, bytes] = {}  # partition -> metadata of the last one read
         self._freshness_s: dict[int, float] = {}
 
     def _follow_tokens(self, snapshot: StateSnapshot) -> None:
@@ -207,13 +207,12 @@ class Collector:
     def _note_freshness(self, snapshot: StateSnapshot, now_s: float) -> None:
         """Note how old the newest event of each newly written checkpoint is."""
         for view in snapshot.views:
-            version = (view.generation, view.meta.sequence)
-            known = self._versions.get(view.partition)
+            known = self._checkpoints.get(view.partition)
             watermark_ms = view.meta.watermark_ms
             # Unknown for the first checkpoint: this exporter did not see when it was written.
-            if known not in (None, version) and watermark_ms is not None:
+            if known not in (None, view.stored_meta) and watermark_ms is not None:
                 self._freshness_s[view.partition] = max(0.0, now_s - watermark_ms / 1_000)
-            self._versions[view.partition] = version
+            self._checkpoints[view.partition] = view.stored_meta
 
     # -- the live board --------------------------------------------------------------------------
 

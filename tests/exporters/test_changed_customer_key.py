@@ -129,6 +129,39 @@ def test_a_contract_is_found_again_once_lost_tokens_are_restored(
     assert asyncio.run(attained_requests()) == [0, 2]
 
 
+def test_names_that_are_read_again_are_no_new_checkpoint(
+    configured: Callable[..., Settings], redis_client: redis.Redis
+) -> None:
+    before, during, after = (configured(worker=keys) for keys in KEYS)
+    for settings in (before, during):
+        write_state(settings, {0: [event(NOW_S - 40, customer_id="acme")]})
+    key = Keys(after.kafka.group, after.kafka.topic).customer_tokens
+    stored = cast(dict[Any, Any], redis_client.hgetall(key))
+    redis_client.delete(key)
+    write_state(after, {1: [event(NOW_S - 40, customer_id="acme")]})
+
+    async def pages() -> list[Samples]:
+        client = connect(after.redis.url, 5)
+        try:
+            collector = Collector(after, client, {})
+            lost = await collector.collect(right_clock(NOW_S))
+            redis_client.hset(key, mapping=stored)
+            restored = await collector.collect(right_clock(NOW_S + 600))
+        finally:
+            await client.aclose()
+        return [parsed(one.page.text(False)) for one in (lost, restored)]
+
+    lost, restored = asyncio.run(pages())
+    assert [len(customers_of(one)) for one in (lost, restored)] == [2, 1]
+    assert not named(restored, "tokenpulse_partition_freshness_seconds")
+
+
+def customers_of(samples: Samples) -> set[str]:
+    """Return the names of the customers with requests of the last hour."""
+    rows = map(dict, named(samples, "tokenpulse_window_requests"))
+    return {row["customer"] for row in rows if (row["scope"], row["window"]) == ("customer", "1h")}
+
+
 def attained(samples: Samples) -> float:
     """What is attained of the contract."""
     labels = {"policy": "contract", "objective": "uptime", "customer": "Acme Corp"}
