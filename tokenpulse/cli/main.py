@@ -21,7 +21,10 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # Name of a command: `module:attribute` below tokenpulse.cli, and the first line of its help.
 COMMANDS = {
     "backtest": ("backtest:backtest", "Replay recorded events against policies."),
-    "business": ("business.revenue:business", "Compute revenue of accounts over time."),
+    "business": (
+        "business.revenue:business",
+        "Compute revenue of accounts over time (docs/business.md).",
+    ),
     "config": ("servers:config", "Show and check the settings."),
     "daily": ("daily:daily", "Show the daily reliability board, or deliver it."),
     "exporter": (
