@@ -69,6 +69,7 @@ _EARLIER: dict[Span, str] = {
     "year": "a year before",
 }
 _CHANCE = "which may be chance"
+_NO_SPREAD = "but too few days are known to tell it from chance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,17 +162,25 @@ def growth_answer(facts: DailyFacts) -> str:
     """
     fleet = next((row for row in facts.growth if row.dimension == "fleet"), None)
     known = [] if fleet is None else [one for one in _shown(fleet, facts) if _is_known(one)]
-    clear = [one for one in known if one.verdict in _GROWTH_WORDS]
-    rest = [one for one in known if one.verdict not in _GROWTH_WORDS]
     if not known:
         return ""
-    parts = [enumeration(list(map(_against_words, clear)))] if clear else []
-    if rest:
-        parts.append(f"{enumeration(list(map(_against_words, rest)))}, {_CHANCE}")
+    clear = [one for one in known if one.verdict in _GROWTH_WORDS]
+    by_chance = [one for one in known if one.verdict == "noise"]
     # Without a usual spread, a change can be neither growth nor chance.
-    if all(one.verdict == "unknown" for one in known):
-        return f"Not known yet: {'; '.join(parts)}, as too few days are known."
-    word = _GROWTH_ANSWERS[frozenset(one.verdict for one in clear)]
+    untested = [one for one in known if one.verdict == "unknown"]
+    parts = [
+        enumeration(list(map(_against_words, group))) + judgement
+        for group, judgement in (
+            (clear, ""),
+            (by_chance, f", {_CHANCE}"),
+            (untested, f", {_NO_SPREAD}"),
+        )
+        if group
+    ]
+    if len(untested) == len(known):
+        word = "Not known yet"
+    else:
+        word = _GROWTH_ANSWERS[frozenset(one.verdict for one in clear)]
     return f"{word}: {'; '.join(parts)}."
 
 

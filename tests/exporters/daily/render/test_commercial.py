@@ -115,8 +115,14 @@ def compared(**verdicts: tuple[float | None, GrowthVerdict]) -> DailyFacts:
         ),
         (
             {"weekday": (0.1, "unknown"), "week": (None, "unknown")},
-            "Not known yet: 10 % more than a week before, which may be chance, as too few days are "
-            "known.",
+            "Not known yet: 10 % more than a week before, but too few days are known to tell it "
+            "from chance.",
+        ),
+        (
+            {"weekday": (0.12, "up"), "week": (0.004, "noise"), "month": (0.8, "unknown")},
+            "Growing: 12 % more than a week before; 0.4 % more than in the 7 days before, which "
+            "may be chance; 80 % more a day than in the month before, but too few days are known "
+            "to tell it from chance.",
         ),
         ({"weekday": (None, "unknown")}, ""),
     ],
