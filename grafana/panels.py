@@ -154,8 +154,8 @@ def graph(
     """Return a panel of lines over time, with the thresholds as dashed lines.
 
     `lines`: colours and names of the lines with these legends, or with those that match a pattern
-    between slashes. `many`: there may be more lines than
-    a list under the graph has room for. `link`: where a click on a line leads to.
+    between slashes. `many`: there may be more lines than a list under the graph has room for.
+    `link`: where a click on a line leads to.
     """
     # Two numbers beside each name would leave a narrow graph less than half of its panel.
     numbers = ["max"] if width < _WIDE else ["lastNotNull", "max"]

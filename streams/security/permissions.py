@@ -54,7 +54,8 @@ class Permission:
 
     def denial(self, kafka: Kafka) -> str:
         """Return the line that names the denied permission, with the fix."""
-        return f"{self.name}: this user has no permission {self.operation.title} on the " + (
+        return (
+            f"{self.name}: this user has no permission {self.operation.title} on the "
             f"{self.resource}; {self.advice(kafka)}"
         )
 
