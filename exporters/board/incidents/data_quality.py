@@ -13,7 +13,7 @@ from exporters.board.alerts import DATA_STALE, WINDOW_INCOMPLETE
 from exporters.board.facts import Freshness, Incident, Severity, State
 from exporters.board.incidents.notifications import incident_key, notification_of
 from exporters.board.incidents.pipeline import HALTED, partition_list, pipeline_incidents
-from exporters.board.incidents.recent_totals import RecentTotals, totals_of
+from exporters.board.incidents.recent_totals import WAITING, RecentTotals, totals_of
 from exporters.board.input import BoardInput
 from slo.alert_state import AlertState
 from slo.health_limits import BEHIND_AFTER_S
@@ -25,7 +25,7 @@ QUIET_AFTER_S = 60.0
 # the board knows nothing of the records since; as parts of the times after which that is an alert.
 _NO_NEWS_OF_WORKER = 1 / 3
 _NO_NEWS_OF_BROKER = 1 / 4
-_PACE_SPAN_S = 30.0  # of the counting, to tell when a worker will have caught up
+_PACE_SPAN_S = 30.0  # of the waiting records, to tell when a worker will have caught up
 # Alerts that leave the numbers of the board as good as they are.
 _HARMLESS = {"TokenpulseArchiveOld", "TokenpulseClockOff", WINDOW_INCOMPLETE}
 
@@ -48,14 +48,14 @@ def data_quality(
     `stale_after_s`: age of a heartbeat after which its worker counts as gone, as for readiness.
     """
     if all(view.is_readable for view in reading.views):
-        totals.add(reading.now_s, totals_of(reading.views))
+        totals.add(reading.now_s, totals_of(reading.views, reading.lags))
     unowned = _unowned_partitions(reading, stale_after_s)
     delays_s = _delays_s(reading, unowned)
     silences_s = _broker_silences_s(reading, unowned)
     stale = [
         *_worker_incidents(reading, unowned),
         *_broker_incidents(reading, silences_s),
-        *_delay_incidents(reading, delays_s, totals.pace(("counted", ""), _PACE_SPAN_S)),
+        *_delay_incidents(reading, delays_s, totals),
     ]
     incidents = [*stale, *pipeline_incidents(reading, totals)]
     # A halted partition is old data too, but its own alert says why.
@@ -201,19 +201,28 @@ def _delays_s(reading: BoardInput, unowned: dict[int, float | None]) -> dict[int
 
 
 def _delay_incidents(
-    reading: BoardInput, delays_s: dict[int, float], pace: float
+    reading: BoardInput, delays_s: dict[int, float], totals: RecentTotals
 ) -> Iterator[Incident]:
-    """Yield the partitions that are counted too late; `pace`: events that are counted a second."""
+    """Yield the partitions that are counted too late, with the end if fewer and fewer wait."""
     if delays_s:
-        waiting = sum(reading.lags.get(partition, 0) for partition in delays_s)
+        lags = {
+            partition: reading.lags[partition]
+            for partition in delays_s
+            if partition in reading.lags
+        }
+        waiting = sum(lags.values())
         records = f", and {fmt.counted(waiting, 'record')} wait" if waiting else ""
         words = (
             f"{partition_list(delays_s)} {'is' if len(delays_s) == 1 else 'are'} "
             f"{fmt.span(max(delays_s.values()))} behind{records}"
         )
+        # Records also arrive meanwhile, and other partitions have their own pace.
+        fall_per_s = totals.fall_per_s(
+            [(WAITING, str(partition)) for partition in lags], _PACE_SPAN_S
+        )
         # Of a worker that does not catch up, no end can be expected.
-        if not _has_fired(reading) and waiting and pace:
-            words += f"; {fmt.about_span(waiting / pace)} more at this pace"
+        if not _has_fired(reading) and waiting and fall_per_s:
+            words += f"; {fmt.about_span(waiting / fall_per_s)} more at this pace"
         yield _stale_incident(
             f"{fmt.capitalize(words) if _has_fired(reading) else f'Catching up: {words}'}.",
             reading,

@@ -1,14 +1,16 @@
-"""Rejected, overflowed and counted events of the last 15 minutes, as exact numbers for sentences.
+"""Rejected, overflowed and counted events of the last 15 minutes, and records that wait.
 
-Pure; kept in memory only. The rules decide how many are too many (alerts.py).
+Exact numbers, for sentences. Pure; kept in memory only. The rules decide how many are too many
+(alerts.py).
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from streams.state.slices import PROBES_AT, rejections_by_reason
 from streams.store.reader import PartitionView
 
+WAITING = "waiting"  # kind of the records that wait, by partition; unlike the others, they fall
 # Fine enough for sentences; each sample holds all totals.
 EVERY_S = 5.0
 SPAN_S = 15 * 60.0
@@ -39,11 +41,18 @@ class RecentTotals:
         # A total falls only if the state is rebuilt; that is no negative rise.
         return max(totals.get(key, 0) - before.get(key, 0), 0)
 
-    def pace(self, key: TotalKey, span_s: float) -> float:
-        """Return by how much a total rises in a second, over a span or since the first sample."""
-        now_s = self._now[0]
-        begin_s = next((at_s for at_s, _ in self._samples if at_s >= now_s - span_s), now_s)
-        return self.rise(key, span_s) / (now_s - begin_s) if begin_s < now_s else 0.0
+    def fall_per_s(self, keys: Collection[TotalKey], span_s: float) -> float:
+        """Return by how much the sum of some totals falls in a second, over a span.
+
+        From the first sample in it that has all of them; 0 without one, and if the sum rose.
+        """
+        now_s, totals = self._now
+        for at_s, past in self._samples:
+            # Of a partition without a heartbeat it is unknown how many records wait.
+            is_known = all(key in past and key in totals for key in keys)
+            if now_s - span_s <= at_s < now_s and is_known:
+                return max(sum(past[key] - totals[key] for key in keys), 0) / (now_s - at_s)
+        return 0.0
 
     def rises(self, kind: str) -> dict[str, int]:
         """Return the rises above zero of all totals of one kind, by name."""
@@ -53,9 +62,10 @@ class RecentTotals:
         return {name: rise for name, rise in rises.items() if rise}
 
 
-def totals_of(views: Iterable[PartitionView]) -> dict[TotalKey, int]:
-    """Return the totals of all partitions."""
+def totals_of(views: Iterable[PartitionView], lags: Mapping[int, int]) -> dict[TotalKey, int]:
+    """Return the totals of all partitions; `lags`: records that wait, by partition."""
     totals: dict[TotalKey, int] = {("counted", ""): 0}
+    totals |= {(WAITING, str(partition)): lag for partition, lag in lags.items()}
     for view in views:
         totals["counted", ""] += int(view.totals.series.values[:, :PROBES_AT].sum())
         for dimension, count in view.meta.overflowed.items():
