@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from slo.health_limits import MAX_LABEL_BYTES
@@ -28,7 +29,7 @@ from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 from streams.events.decoder import UNKNOWN
 from streams.state.limits import customer_tokens
-from streams.state.registry import OTHER
+from streams.state.registry import OTHER, CustomerTokens
 
 KEYS = ("id", "name", "segment", "contract", "monthly_commitment_usd", "renewal")
 _REQUIRED = ("id", "name", "segment")
@@ -109,10 +110,12 @@ def tokens_with(
     The function raises ConfigError if there is no key: policies that name no customer need none.
     """
 
-    def token_of(customer_id: str) -> str:
-        return customer_tokens(settings.worker, tokens or {})(customer_id)
+    # Once: it reads the key files and copies `tokens`.
+    @cache
+    def read() -> CustomerTokens:
+        return customer_tokens(settings.worker, tokens or {})
 
-    return token_of
+    return lambda customer_id: read()(customer_id)
 
 
 def load_directory(settings: Settings) -> CustomerDirectory:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.reference.customers import Customer, load_directory, read_directory
+from exporters.reference.customers import Customer, load_directory, read_directory, tokens_with
 from streams.errors import ConfigError
 from streams.state.registry import customer_hasher
 from tests.support.exporter_state import SECRET, settings_for
@@ -36,6 +36,21 @@ def test_ids_are_hashed_as_the_worker_hashes_them(tmp_path: Path) -> None:
     settings = settings_for("redis://127.0.0.1:1/0", customer_directory=path)
     token = customer_hasher(SECRET.encode())("acme")
     assert load_directory(settings)[token].name == "Acme Corp"
+
+
+def test_the_key_of_customers_is_read_once_and_only_if_a_token_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    key = tmp_path / "key"
+    worker = {"customer_key": None, "customer_key_file": key}
+    token_of = tokens_with(settings_for("redis://127.0.0.1:1/0", worker=worker))
+    with pytest.raises(ConfigError, match="customer_key_file"):
+        token_of("acme")
+    key.write_text(SECRET)
+    hashed = customer_hasher(SECRET.encode())
+    assert token_of("acme") == hashed("acme")
+    key.unlink()
+    assert token_of("globex") == hashed("globex")
 
 
 def test_without_a_directory_nobody_is_known() -> None:
