@@ -45,7 +45,7 @@ COMMANDS = {
     "policy": ("policy:policy", "Check policies, and import them from OpenSLO."),
     "prices": (
         "business.prices:prices",
-        "Import and check price lists, and compute costs of requests.",
+        "Import and check price lists, and compute costs of requests (docs/price-lists.md).",
     ),
     "produce": ("traffic:produce", "Send events from a file to Kafka unchanged."),
     "rejected": (
