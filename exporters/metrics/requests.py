@@ -24,10 +24,10 @@ from exporters.metrics.counters import OUTCOME_LABELS, add_counters, add_window_
 from exporters.metrics.exposition import Page, exemplar_text, join, label_text
 from exporters.metrics.group_shares import (
     FEWEST_SAMPLES,
+    Shares,
     groups_to_add,
     labels_to_add,
     rows_of_groups,
-    shares_of_totals,
 )
 from exporters.reference.customers import Customer
 from exporters.windows.incremental import CUSTOMER, Grouping, Sums, percentiles
@@ -70,24 +70,23 @@ _QUANTILE_TEXTS = [str(ratio) for ratio in EXPORTED_QUANTILES]
 def add_totals(
     page: Page,
     totals: Aggregate,
-    recent: Table,
+    shares: Shares,
     series: Grouping,
     targets: Thresholds,
     edges: Thresholds,
 ) -> None:
     """Add counters by series, without `targets` that are not among the counted `edges`.
 
-    `recent`: counts by stored series in a recent window. `series`: groups stored series by the
-    published dimensions.
+    `shares`: of the groups, as `shares_of_totals` returns them. `series`: groups stored series by
+    the published dimensions.
     """
-    counts = series.regroup(totals.series, 0)
-    rows, shares = groups_to_add(page, counts, shares_of_totals(counts, recent, series))
+    rows, added_shares = groups_to_add(page, series.regroup(totals.series, 0), shares)
     within = series.regroup(totals.threshold_counts, THRESHOLD_COUNT_BITS)
     labels = [
         label_text(dict(zip(SERIES_LABELS, series.keys[number], strict=True)))
         for number in rows.keys.tolist()
     ]
-    for base, share, row in zip(labels, shares, rows.values.tolist(), strict=True):
+    for base, share, row in zip(labels, added_shares, rows.values.tolist(), strict=True):
         page.rank(base, share)
         _add_by(page, request_metrics.REQUESTS_TOTAL, base, OUTCOME_LABELS, row[:PROBES_AT])
         # Most series have no probes; their samples would only lengthen the page.
@@ -124,7 +123,7 @@ def add_totals(
 def add_histograms(
     page: Page,
     totals: Aggregate,
-    recent: Table,
+    shares: Shares,
     scope: Grouping,
     edges: Thresholds,
     operation: str,
@@ -133,7 +132,7 @@ def add_histograms(
 ) -> None:
     """Add the OpenTelemetry-named histograms; `scope` groups series by model and region.
 
-    `recent`: as for `add_totals`. Of the exemplars the newest of each bucket is shown.
+    `shares`: as for `add_totals`. Of the exemplars the newest of each bucket is shown.
     """
     if not len(totals.series):
         return
@@ -142,12 +141,12 @@ def add_histograms(
         shown.setdefault((one.model, one.region, one.latency), []).append(one)
         shown.setdefault((one.latency,), []).append(one)
     everyone = scope.regroup(totals.series, 0)
-    rows, shares = groups_to_add(page, everyone, shares_of_totals(everyone, recent, scope))
+    rows, added_shares = groups_to_add(page, everyone, shares)
     labels = [
         label_text(dict(zip(GEN_AI_LABELS, (operation, provider, *scope.keys[group]), strict=True)))
         for group in rows.keys.tolist()
     ]
-    for base, share in zip(labels, shares, strict=True):
+    for base, share in zip(labels, added_shares, strict=True):
         page.rank(base, share)
     added = np.isin(everyone.keys, rows.keys)
     within = (

@@ -1,6 +1,6 @@
 """Builds the page for Prometheus from a state that is read. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 
 from exporters.board.incidents.failures import USUAL_WINDOW
@@ -10,7 +10,7 @@ from exporters.metrics import requests as request_samples
 from exporters.metrics import sources as source_samples
 from exporters.metrics.cost import CacheMoney
 from exporters.metrics.exposition import Page
-from exporters.metrics.group_shares import least_share, shares_of, shares_of_totals
+from exporters.metrics.group_shares import Shares, least_share, shares_of, shares_of_totals
 from exporters.metrics.objectives import ObjectiveSamples
 from exporters.reference.customers import Customer
 from exporters.reference.prices import PriceBook, cache_target
@@ -25,7 +25,6 @@ from streams.state.coverage import Coverage
 from streams.state.limits import thresholds_of
 from streams.state.measures import SERIES_DIMENSIONS, without_apart_tiers
 from streams.state.slices import Aggregate, Thresholds
-from streams.state.tables import Table
 from streams.state.windows import extent
 from streams.store.reader import StateSnapshot
 from streams.store.source_counts import SourceHistory
@@ -80,12 +79,16 @@ class PageBuilder:
         totals = Aggregate.merged([view.totals for view in snapshot.views])
         # The board's sums by series, which are always tracked.
         recent = tracker.windows[USUAL_WINDOW].sums["series"].counts
-        page = Page(self._least_share(totals, recent, tracker))
+        shares = {
+            grouping.name: shares_of_totals(grouping.regroup(totals.series, 0), recent, grouping)
+            for grouping in (self._series_grouping, self._histogram_grouping)
+        }
+        page = Page(self._least_share(shares.values(), tracker))
         # Without a partition a total of 0 would look like traffic that stopped.
         if snapshot.views:
             # A total of fewer partitions would look like a counter that began again.
             if all(view.is_readable for view in snapshot.views):
-                self._add_totals(page, snapshot, totals, recent)
+                self._add_totals(page, snapshot, totals, shares)
             self._add_windows(page, tracker)
             self._add_completeness(page, snapshot, tracker)
             self._objectives.add(page, results or ())
@@ -99,21 +102,22 @@ class PageBuilder:
         source_samples.add_sources(page, sources, now_s)
         return page
 
-    def _least_share(self, totals: Aggregate, recent: Table, tracker: WindowTracker) -> float:
+    def _least_share(self, of_totals: Iterable[Shares], tracker: WindowTracker) -> float:
         """Return the share of the requests below which no group can be on the page."""
-        shares = [
+        of_windows = (
             shares_of(sums.counts)
             for name, window in tracker.windows.items()
             for scope, sums in window.sums.items()
             if scope not in PRICED and scope != CUSTOMER and scope in self.plan.get(name, ())
-        ]
-        for grouping in (self._series_grouping, self._histogram_grouping):
-            counts = grouping.regroup(totals.series, 0)
-            shares.append(shares_of_totals(counts, recent, grouping))
-        return least_share(self._settings.exporter.max_samples, shares)
+        )
+        return least_share(self._settings.exporter.max_samples, [*of_totals, *of_windows])
 
     def _add_totals(
-        self, page: Page, snapshot: StateSnapshot, totals: Aggregate, recent: Table
+        self,
+        page: Page,
+        snapshot: StateSnapshot,
+        totals: Aggregate,
+        shares: Mapping[str, Shares],
     ) -> None:
         # An edge that a partition does not count would miss its requests.
         edges = _common_edges([view.meta.edges for view in snapshot.views])
@@ -123,13 +127,19 @@ class PageBuilder:
                 overflowed[dimension] = overflowed.get(dimension, 0) + count
         exporter = self._settings.exporter
         request_samples.add_totals(
-            page, totals, recent, self._series_grouping, self._targets, edges
+            page,
+            totals,
+            shares[self._series_grouping.name],
+            self._series_grouping,
+            self._targets,
+            edges,
         )
         record_samples.add_records(page, totals, overflowed)
         request_samples.add_histograms(
             page,
+            # It keeps all requests, so the shares are the same.
             without_apart_tiers(totals, snapshot.series, self._settings.latency.apart_tiers),
-            recent,
+            shares[self._histogram_grouping.name],
             self._histogram_grouping,
             edges,
             exporter.operation_name,
