@@ -262,7 +262,8 @@ class RedisStore:
             await self._load_script(name, key)
         try:
             return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
-        except NoScriptError:  # Redis was restarted, its script cache flushed, or the key has moved
+        # Redis was restarted, or the key is at another primary than that of the first use.
+        except NoScriptError:
             await self._load_script(name, key)
             return await self._redis.evalsha(self._loaded[name], 1, key, *arguments)
 

@@ -4,6 +4,7 @@ is lost or counted twice."""
 import asyncio
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -114,6 +115,45 @@ def test_slots_move_while_flushes_are_on_their_way(cluster: Cluster) -> None:
     with cluster.client() as client:
         client.flushall()
     asyncio.run(story())
+
+
+def test_the_first_slot_of_a_new_node_is_written_while_it_moves(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with working(cluster.url) as worker:
+            assert await worker.count(10) is Answer.OK
+            assert new.holds(KEY)
+
+    with Cluster(tmp_path) as cluster, ClusterProcess(tmp_path / "new") as new:
+        source = cluster.primary_for(KEY)
+        new.ask("CLUSTER", "MEET", "127.0.0.1", source.port, source.bus_port)
+        wait_until(lambda: source.node_id.encode() in new.ask("CLUSTER", "NODES"), "they have met")
+        wait_until(lambda: new.node_id.encode() in source.ask("CLUSTER", "NODES"), "they have met")
+        wait_until(lambda: b"cluster_state:ok" in new.ask("CLUSTER", "INFO"), "it serves keys")
+        begin_move(KEY, source, new)
+        # The key does not exist, so each command on it is for the new node.
+        asyncio.run(story())
+
+
+def test_a_lost_primary_does_not_delay_the_first_writes_at_others(tmp_path: Path) -> None:
+    async def story() -> float:
+        began_s = time.monotonic()
+        # Longer than a write may take.
+        async with working(f"redis+cluster://127.0.0.1:{own.port}", timeout_s=30) as worker:
+            assert await worker.count(10) is Answer.OK
+        return time.monotonic() - began_s
+
+    with Cluster(tmp_path) as cluster:
+        own = cluster.primary_for(KEY)
+        # The partition's key and those of its topic need not be at the same node.
+        shared = cluster.primary_for(Keys(GROUP, TOPIC).partitions)
+        lost = next(node for node in cluster.primaries if node not in (own, shared))
+        for node in cluster.primaries:
+            node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        lost.signal(signal.SIGSTOP)
+        try:
+            assert asyncio.run(story()) < 5
+        finally:
+            lost.signal(signal.SIGCONT)
 
 
 def lose_primary(cluster: Cluster, lost: ClusterProcess, replica: ClusterProcess) -> None:

@@ -243,6 +243,12 @@ class Cluster:
         """The primary that stores a key."""
         return next(node for node in self.primaries if node.holds(key))
 
+    def primary_for(self, key: str) -> ClusterProcess:
+        """The primary that has the slot of a key, which need not exist."""
+        with self.client() as client:
+            port = client.get_node_from_key(key).port
+        return next(node for node in self.primaries if node.port == port)
+
 
 def move_slot(key: str, source: ClusterProcess, target: ClusterProcess) -> None:
     """Move the slot of a key, with all its keys, as `redis-cli --cluster reshard` does."""

@@ -93,6 +93,7 @@ class ClusterClient(RedisCluster):
             **given,
             "connection_class": SSLConnection if address.encrypted else Connection,
         }
+        self._scripts: dict[str, str] = {}  # texts by hash
         self._pools: dict[Node, aioredis.BlockingConnectionPool] = {}
 
     async def initialize(self, *args: Any, **options: Any) -> "ClusterClient":
@@ -108,14 +109,14 @@ class ClusterClient(RedisCluster):
         try:
             if args[0] in self.command_flags or "target_nodes" in options:
                 return await super().execute_command(*args, **options)
-            return await self._execute_keyed(args, options)
+            slot = self.keyslot(args[3] if args[0] == "EVALSHA" else args[1])
+            return await self._execute_at(slot, args, options)
         except RedisClusterException as error:
             raise _as_redis_error(error) from error
 
-    async def _execute_keyed(self, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    async def _execute_at(self, slot: int, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
         # redis-py's own way sends ASKING and the command over two connections, so that the second
         # is not allowed.
-        slot = self.keyslot(args[3] if args[0] == "EVALSHA" else args[1])
         for is_last in (*[False] * (_ATTEMPTS - 1), True):
             client = aioredis.Redis(connection_pool=await self.pool_of(slot))
             try:
@@ -133,26 +134,23 @@ class ClusterClient(RedisCluster):
         """Run a command at the node to which a slot is being moved."""
         client = aioredis.Redis(connection_pool=self._pool(str(error.host), int(error.port)))
         async with client.pipeline(transaction=False) as pipe:
+            if args[0] == "EVALSHA":
+                # The node may have no slot yet: CLUSTER SLOTS does not name it, and none of its
+                # keys led a script there.
+                pipe.script_load(self._scripts[args[1]])
             pipe.execute_command("ASKING")
             pipe.execute_command(*args, **options)
-            return (await pipe.execute())[1]
+            return (await pipe.execute())[-1]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "SlotPipeline":  # type: ignore[override]
         """Return a pipeline for keys of one slot."""
         return SlotPipeline(self, transaction, shard_hint)
 
     async def load_script(self, text: str, key: str) -> str:
-        """Load a script at the primaries that answer, that of a key among them; return its hash."""
-        await self.initialize()
-        own = self._node(self.keyslot(key))
-        nodes = [own, *(node for node in self.get_primaries() if node != own)]
-        answer, *_ = await asyncio.gather(
-            *(self.execute_command("SCRIPT LOAD", text, target_nodes=node) for node in nodes),
-            return_exceptions=True,
-        )
-        if isinstance(answer, BaseException):
-            raise answer
-        return str(answer)
+        """Load a script at the primary of a key; return its hash."""
+        digest = str(await self._execute_at(self.keyslot(key), ("SCRIPT LOAD", text), {}))
+        self._scripts[digest] = text
+        return digest
 
     async def primaries_info(self, *sections: str, within_s: float) -> PrimariesInfo:
         """Return the answer to INFO of each primary that gives one within `within_s`.
