@@ -53,12 +53,13 @@ class ClockReading:
         offset_s = self.offset_s
         if offset_s is None:
             return "Redis does not give its time, so this process cannot check its own clock"
+        side = "ahead of" if offset_s > 0 else "behind"
         if abs(offset_s) <= self.max_offset_s:
             return (
-                f"Redis took {self.round_trip_s:.1f} s to give its time, too long to check the "
-                "clock of this process"
+                f"the clock of this process is about {abs(offset_s):.2f} s {side} that of Redis, "
+                f"which took {self.round_trip_s:.2f} s to give its time: they may differ by more "
+                f"than redis.max_clock_offset_s ({self.max_offset_s:g} s)"
             )
-        side = "ahead of" if offset_s > 0 else "behind"
         return (
             f"the clock of this process is {abs(offset_s):.1f} s {side} that of Redis, more than "
             f"redis.max_clock_offset_s ({self.max_offset_s:g} s)"

@@ -94,7 +94,7 @@ def _state() -> Iterator[Alert]:
 
 
 def _clock_alerts() -> Iterator[Alert]:
-    """Yield the alerts on clocks: one that differs from that of Redis, and one not compared."""
+    """Yield the alerts on clocks: one that differs from that of Redis, and one not proven."""
     by, process = (*INSTALLATION, "process"), "{{ $labels.process }}"
     limit = newest(catalogue_health.CLOCK_OFFSET_LIMIT)
     offset = aggregate("max", f"abs({catalogue_health.CLOCK_OFFSET.name})", by)
@@ -116,10 +116,10 @@ def _clock_alerts() -> Iterator[Alert]:
     yield ticket(
         "TokenpulseClockOff",
         f"{agrees} == 0\nunless {on('process')} ({is_off})",
-        f"The clock of {process} cannot be compared with that of Redis",
-        "Redis does not give its time (its user has no right to TIME), or takes seconds to, so "
-        f"the clock of {process} is not known to agree with it. {waits}",
-        "not compared",
+        f"The clock of {process} is not proven to agree with that of Redis",
+        "Redis does not give its time (its user has no right to TIME), or gives it too slowly to "
+        f"prove that the clock of {process} is within redis.max_clock_offset_s of it. {waits}",
+        "not proven",
         "at most redis.max_clock_offset_s off",
         60,
         cause="unchecked",

@@ -92,7 +92,12 @@ def test_lags_and_round_trips_that_change_let_the_time_rise() -> None:
     [
         (ClockReading(NOW_S + 120, NOW_S, 0.0, 5), "120.0 s ahead of that of Redis"),
         (ClockReading(NOW_S - 7, NOW_S, 0.0, 5), "7.0 s behind that of Redis"),
-        (ClockReading(NOW_S, NOW_S, 12.0, 5), "Redis took 12.0 s to give its time"),
+        (ClockReading(NOW_S, NOW_S, 12.0, 5), "Redis, which took 12.00 s to give its time"),
+        (
+            ClockReading(NOW_S - 4.9, NOW_S, 0.3, 5),
+            "about 4.90 s behind that of Redis, which took 0.30 s to give its time: they may "
+            "differ by more than redis.max_clock_offset_s (5 s)",
+        ),
         (ClockReading(NOW_S, None, 0.0, 5), "Redis does not give its time"),
     ],
 )

@@ -237,6 +237,7 @@ def clock_unchecked() -> list[Case]:
     return [
         Case("Redis does not give its time", True, {agrees: held(0), **limit}),
         Case("it takes too long", True, {agrees: held(0), offset: held(1), **limit}),
+        Case("near the limit", True, {agrees: held(0), offset: held(-4.9), **limit}),
         Case("one of two exporters", True, dict(zip(exporters, (held(1), held(0)), strict=True))),
         Case("cause offset tells", False, {agrees: held(0), offset: held(6), **limit}),
         Case("they agree", False, {agrees: held(1), offset: held(0), **limit}),

@@ -158,7 +158,9 @@ def _clock_words(alert: _ActiveAlert) -> Iterator[str]:
         which = "the exporter" if process == "exporter" else f"worker {process}"
         needed = "" if process == "exporter" else " for which it needs this worker"
         if state.rule_labels.get("cause") == "unchecked":
-            fault = f"Redis does not give its time to {which}, or takes seconds to"
+            fault = (
+                f"Redis does not give its time to {which}, or too slowly to prove that both agree"
+            )
         else:
             fault = f"The clock of {which} differs by {fmt.span(state.value)} from that of Redis"
         yield (

@@ -167,8 +167,9 @@ def test_a_wrong_clock_is_worded_with_its_process_and_leaves_the_numbers_as_good
     assert [text.partition(" from that of Redis")[0] for text in words] == [
         "The clock of the exporter differs by 2 min",
         "The clock of worker host:1 differs by 2 min",
-        "Redis does not give its time to worker host:2, or takes seconds to. Until their clocks "
-        "agree, the exporter closes no period and finalises no day for which it needs this worker.",
+        "Redis does not give its time to worker host:2, or too slowly to prove that both agree. "
+        "Until their clocks agree, the exporter closes no period and finalises no day for which it "
+        "needs this worker.",
     ]
     assert facts.freshness.state != "at_risk"
 
