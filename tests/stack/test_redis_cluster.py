@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 from urllib.parse import quote
@@ -19,9 +20,10 @@ from streams.store.contract import Answer, OperatorCommand, StoreError
 from streams.store.keys import Keys
 from streams.store.redis import enqueue_command
 from streams.store.servers.check import check_redis
+from streams.store.servers.cluster import ClusterClient
 from tests.support.certificates import Authority
 from tests.support.command import run
-from tests.support.counting import GROUP, KEY, PARTITION, TOPIC, agreed_offset
+from tests.support.counting import GROUP, KEY, PARTITION, TOPIC, Counting, agreed_offset
 from tests.support.exporter_process import ExporterProcess
 from tests.support.guarded_redis import as_user, password
 from tests.support.recounted import TARGETS, assert_recounted, logs_of
@@ -117,21 +119,59 @@ def test_slots_move_while_flushes_are_on_their_way(cluster: Cluster) -> None:
     asyncio.run(story())
 
 
+@contextmanager
+def new_node(directory: Path, met: ClusterProcess) -> Iterator[ClusterProcess]:
+    """Yield a node that has joined the cluster of another one, without slots."""
+    # A node that loses its last slot would become a replica of the one that gets it.
+    stays = {"cluster-allow-replica-migration": "no"}
+    with ClusterProcess(directory, **stays) as new:
+        new.ask("CLUSTER", "MEET", "127.0.0.1", met.port, met.bus_port)
+        wait_until(lambda: met.node_id.encode() in new.ask("CLUSTER", "NODES"), "it has met one")
+        wait_until(lambda: new.node_id.encode() in met.ask("CLUSTER", "NODES"), "one has met it")
+        wait_until(lambda: b"cluster_state:ok" in new.ask("CLUSTER", "INFO"), "it serves keys")
+        yield new
+
+
 def test_the_first_slot_of_a_new_node_is_written_while_it_moves(tmp_path: Path) -> None:
     async def story() -> None:
         async with working(cluster.url) as worker:
             assert await worker.count(10) is Answer.OK
             assert new.holds(KEY)
 
-    with Cluster(tmp_path) as cluster, ClusterProcess(tmp_path / "new") as new:
+    with Cluster(tmp_path) as cluster:
         source = cluster.primary_for(KEY)
-        new.ask("CLUSTER", "MEET", "127.0.0.1", source.port, source.bus_port)
-        wait_until(lambda: source.node_id.encode() in new.ask("CLUSTER", "NODES"), "they have met")
-        wait_until(lambda: new.node_id.encode() in source.ask("CLUSTER", "NODES"), "they have met")
-        wait_until(lambda: b"cluster_state:ok" in new.ask("CLUSTER", "INFO"), "it serves keys")
-        begin_move(KEY, source, new)
-        # The key does not exist, so each command on it is for the new node.
+        with new_node(tmp_path / "new", source) as new:
+            begin_move(KEY, source, new)
+            # The key does not exist, so each command on it is for the new node.
+            asyncio.run(story())
+
+
+def test_no_connection_to_a_node_without_slots_is_kept(cluster: Cluster, tmp_path: Path) -> None:
+    def connections() -> int:
+        return int(new.ask("CLIENT", "LIST", "TYPE", "normal").count(b"\n")) - 1  # that of `ask`
+
+    async def story() -> None:
+        async with opened(cluster.url) as store:
+            worker = Counting(store)
+            await worker.begin()
+            await asyncio.to_thread(move_slot, KEY, source, new)
+            await flush_until_confirmed(worker, 10)
+            await asyncio.to_thread(move_slot, KEY, new, source)
+            await flush_until_confirmed(worker, 10)
+            assert connections() > 0
+            client: object = store._redis
+            assert isinstance(client, ClusterClient)
+            # As after a lost connection.
+            await client.follow(redis.ConnectionError())
+            await asyncio.to_thread(wait_until, lambda: connections() == 0, "they are closed")
+
+    with cluster.client() as client:
+        client.flushall()
+    source = cluster.primary_for(KEY)
+    with new_node(tmp_path / "new", source) as new:
         asyncio.run(story())
+        for node in (*cluster.primaries, *cluster.replicas):
+            node.ask("CLUSTER", "FORGET", new.node_id)
 
 
 def test_a_lost_primary_does_not_delay_the_first_writes_at_others(tmp_path: Path) -> None:

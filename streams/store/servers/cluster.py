@@ -173,6 +173,8 @@ class ClusterClient(RedisCluster):
             for (host, port), answer in zip(nodes, answers, strict=True)
             if isinstance(answer, BaseException)
         ]
+        # The next call reads again which nodes there are: these may have been replaced.
+        self._initialize = self._initialize or bool(silent)
         return PrimariesInfo(known, silent)
 
     async def _info(self, node: Node, sections: Sequence[str], within_s: float) -> dict[str, Any]:
@@ -191,6 +193,18 @@ class ClusterClient(RedisCluster):
             # Without an answer the error that led here is told, and the next one asks again.
             with contextlib.suppress(RedisClusterException):
                 await self.nodes_manager.initialize()
+                await self._disconnect_former()
+
+    async def _disconnect_former(self) -> None:
+        """Close the idle connections to nodes that have no slot any more.
+
+        Services with one address for each node give new ones at each replacement.
+        """
+        nodes = self.nodes_manager.nodes_cache.values()
+        known = {(str(node.host), int(node.port)) for node in nodes}
+        for node in self._pools.keys() - known:
+            # A node to which the first slot is being moved has none either: keep those in use.
+            await self._pools[node].disconnect(inuse_connections=False)
 
     async def pool_of(self, slot: int) -> aioredis.BlockingConnectionPool:
         """Return the connections to the primary of a slot."""
