@@ -107,6 +107,10 @@ def test_reports_from_the_older_state_are_identical(
 def test_metrics_from_the_older_state_are_identical(older: Settings) -> None:
     new = {
         "tokenpulse_archive_interval_seconds",
+        "tokenpulse_clock_agrees",
+        "tokenpulse_clock_offset_limit_seconds",
+        "tokenpulse_clock_offset_seconds",
+        "tokenpulse_counted_total",
         "tokenpulse_known_ratio",
         "tokenpulse_window_failing_customers",
         "tokenpulse_estimated_tokens_total",
