@@ -34,7 +34,7 @@ WINDOWS = {
     "1h": LineStyle("dark-purple"),
 }
 
-# Of a promise that is judged by minutes; the name of the objective stands before them.
+# Of an objective that is judged by minutes; the name of the objective stands before them.
 VERDICTS = {
     "/ up$/": LineStyle("semi-dark-green"),
     "/ down$/": LineStyle("red"),

@@ -19,7 +19,7 @@ from streams.state.windows import ROLLING_S
 
 DIMENSIONS = ("model", "region", "channel")
 CHOSEN = {name: Chosen(name) for name in DIMENSIONS}
-PROMISE = {"policy": Chosen("policy"), "objective": Chosen("objective")}
+OBJECTIVE = {"policy": Chosen("policy"), "objective": Chosen("objective")}
 MINUTE = "1m"
 SHED = ("overloaded", "rate_limited")  # turned away for want of room
 
@@ -121,7 +121,7 @@ def tokens_per_s(scope: str, span: Match, /, **labels: Match) -> str:
     return f"{tokens(scope, span, **labels)} / {length_s(span)}"
 
 
-def of_promises(spec: Spec, /, *more: str, **labels: Match) -> str:
+def of_objectives(spec: Spec, /, *more: str, **labels: Match) -> str:
     """Return PromQL for a gauge of the objectives, one value for each name of their scope."""
     by = ("policy", "objective", *objective_metrics.SCOPE, *more)
     return newest(spec, by, **labels)
@@ -132,7 +132,7 @@ def worst(function: str, expr: str, *by: str) -> str:
     return f"{function} by ({', '.join(('policy', 'objective', *by))}) ({expr})"
 
 
-def promise_legend(*more: str) -> str:
+def objective_legend(*more: str) -> str:
     """Return the legend of an objective: its name and those labels of its scope that it has."""
     names = ("objective", *objective_metrics.SCOPE, *more)
     return " ".join(f"{{{{{name}}}}}" for name in names)

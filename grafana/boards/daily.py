@@ -1,4 +1,4 @@
-"""Daily Reliability Board: the numbers of the day against target, norm and promise, for the CRO."""
+"""Daily Reliability Board: the numbers of the day, their targets and norms, for the CRO."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ from grafana.trust import trust
 
 DAY, NORM = "24h", "30d"
 SHOWN = ("day", "24h", "3d", "30d", "month")
-_SHOWN = 20  # promises with the least budget
+_SHOWN = 20  # objectives with the least budget
 _ABOUT_NOW = "Over the last 24 hours."
 
 
@@ -36,7 +36,7 @@ def daily(limits: BoardLimits) -> dashboard.Dashboard:
             BoardSection("Against the norm", tuple(_norm(limits))),
             BoardSection("The last 30 days", tuple(_trend(limits))),
             BoardSection("What moved: 24 hours against 30 days", tuple(_movers(limits))),
-            BoardSection("Promises and money", tuple(_promises())),
+            BoardSection("Objectives and money", tuple(_objectives())),
         ),
         since="now-30d",
         # Alerts of a month would cover the graphs with lines.
@@ -74,15 +74,15 @@ def _numbers(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield number(
         "Budget left",
-        "Of the promise that has the least left; below 0 it is missed.",
-        f"min({series.of_promises(objective_metrics.BUDGET_LEFT)})",
+        "Of the objective that has the least left; below 0 it is missed.",
+        f"min({series.of_objectives(objective_metrics.BUDGET_LEFT)})",
         "percentunit",
         bad_below(0),
     )
     yield number(
         "Credits due",
         "US dollars if the month ended now, of the contracts whose fee is known.",
-        f"sum({series.of_promises(objective_metrics.CREDIT_DUE)})",
+        f"sum({series.of_objectives(objective_metrics.CREDIT_DUE)})",
         "currencyUSD",
         bad_above(1),
         unknown="none known",
@@ -250,32 +250,32 @@ def _by_segment() -> str:
     return f"sum by (segment) ({good}) / sum by (segment) ({eligible})"
 
 
-def _promises() -> Iterator[Panel]:
+def _objectives() -> Iterator[Panel]:
     labels = ("policy", "objective", *objective_metrics.SCOPE)
-    budget = series.of_promises(objective_metrics.BUDGET_LEFT)
+    budget = series.of_objectives(objective_metrics.BUDGET_LEFT)
     yield listing(
-        "Promises",
+        "Objectives",
         f"The running period: the {_SHOWN} with the least error budget. Credits as if the month "
         "ended now.",
         labels,
         (
             Column(
                 "Attained",
-                series.of_promises(objective_metrics.ATTAINMENT),
+                series.of_objectives(objective_metrics.ATTAINMENT),
                 "percentunit",
                 decimals=3,
             ),
             Column(
                 "Target",
-                series.of_promises(objective_metrics.TARGET),
+                series.of_objectives(objective_metrics.TARGET),
                 "percentunit",
                 decimals=3,
             ),
             Column("Budget left", budget, "percentunit", bad_below(0)),
-            Column("Credit due", series.of_promises(objective_metrics.CREDIT_DUE), "currencyUSD"),
+            Column("Credit due", series.of_objectives(objective_metrics.CREDIT_DUE), "currencyUSD"),
             Column(
                 "Credit projected",
-                series.of_promises(objective_metrics.CREDIT_PROJECTED),
+                series.of_objectives(objective_metrics.CREDIT_PROJECTED),
                 "currencyUSD",
             ),
         ),

@@ -27,7 +27,7 @@ from grafana.trust import data_verdict, known_shares
 
 BUDGET_AT_RISK = 0.25
 WORST_STRIPS = 15  # as many as can be told apart
-NOT_TO_ONE = {"customer": ""}  # promises that are not to a customer
+NOT_TO_ONE = {"customer": ""}  # objectives that are not of one customer
 
 _SERIES = {"scope": "series", "window": SPAN}
 _REGION = Variable(
@@ -96,11 +96,11 @@ def _verdicts(limits: BoardLimits) -> Iterator[Panel]:
         unknown_colour=BAD,
     )
     yield data_verdict(SPAN, width=3, height=4)
-    budget = series.of_promises(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
-    burn = series.of_promises(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
+    budget = series.of_objectives(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
+    burn = series.of_objectives(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
     yield number(
         "SLO state",
-        "Of the promises of all policies, the one with the least error budget left; those to "
+        "Of the objectives of all policies, the one with the least error budget left; those to "
         "single customers are on Customer SLA. Latencies and cache stand beside it.",
         f"min({budget})",
         "percentunit",
@@ -306,12 +306,12 @@ def _why(limits: BoardLimits) -> Iterator[Panel]:
 
 
 def _budgets(limits: BoardLimits) -> Iterator[Panel]:
-    budget = series.of_promises(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
-    burn = series.of_promises(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
+    budget = series.of_objectives(objective_metrics.BUDGET_LEFT, **NOT_TO_ONE)
+    burn = series.of_objectives(objective_metrics.BURN_RATE, **NOT_TO_ONE, window="1h")
     yield graph(
         "Burn rate by objective, 1h",
         "Speed at which error budgets were spent over the last hour; 1 spends all in the period.",
-        (Query(burn, series.promise_legend()),),
+        (Query(burn, series.objective_legend()),),
         "none",
         limits.burn,
         width=12,
@@ -319,8 +319,8 @@ def _budgets(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield graph(
         "Error budget left by objective",
-        "Share of the error budget of the period so far; below 0 the promise is missed.",
-        (Query(budget, series.promise_legend()),),
+        "Share of the error budget of the period so far; below 0 the objective is missed.",
+        (Query(budget, series.objective_legend()),),
         "percentunit",
         bad_below(0, BUDGET_AT_RISK),
         width=12,

@@ -19,8 +19,8 @@ from grafana.thresholds import BAD, GOOD, BoardLimits, bad_above, bad_below
 from grafana.trust import trust
 
 DAY = "24h"
-CHOSEN = {**series.PROMISE, "customer": Chosen("customer")}
-_SHOWN, _ROWS = 50, 20  # promises with the least budget in the table, most down as rows of cells
+CHOSEN = {**series.OBJECTIVE, "customer": Chosen("customer")}
+_SHOWN, _ROWS = 50, 20  # objectives with the least budget in the table, most down as rows of cells
 _SLICE = "5m"  # of the status history
 
 VARIABLES = (
@@ -35,7 +35,7 @@ VARIABLES = (
     Variable(
         "objective",
         "Objective",
-        "Promises of the chosen policy.",
+        "Objectives of the chosen policy.",
         objective_metrics.TARGET,
         {"policy": Chosen("policy")},
         several=False,
@@ -43,10 +43,10 @@ VARIABLES = (
     Variable(
         "customer",
         "Customer",
-        "Customers whom the chosen promise judges by themselves. `All` includes what is promised "
-        "to nobody in particular.",
+        "Customers whom the chosen objective judges one by one. `All` includes objectives "
+        "that are for no customer in particular.",
         objective_metrics.TARGET,
-        series.PROMISE,
+        series.OBJECTIVE,
         several=False,
         optional=True,
     ),
@@ -57,11 +57,11 @@ def sla(limits: BoardLimits) -> dashboard.Dashboard:
     """Return the board."""
     return board(
         "sla",
-        "For account teams: one customer's promise: attainment, error budget, minutes down, "
+        "For account teams: one customer's objective: attainment, error budget, minutes down, "
         "credits. Choose policy, objective and customer; of several the worst is shown. Contract "
         "grade: `tokenpulse sla --json` says the same.",
         (
-            BoardSection("The promise, its period so far", tuple(_standing(limits))),
+            BoardSection("The objective, its period so far", tuple(_standing(limits))),
             BoardSection("All that is chosen", tuple(_all())),
             trust(DAY),
             BoardSection("Minutes down", tuple(_minutes())),
@@ -76,7 +76,7 @@ def sla(limits: BoardLimits) -> dashboard.Dashboard:
 
 
 def _of(spec: Spec, *more: str, **labels: str) -> str:
-    return series.of_promises(spec, *more, **CHOSEN, **labels)
+    return series.of_objectives(spec, *more, **CHOSEN, **labels)
 
 
 def _standing(limits: BoardLimits) -> Iterator[Panel]:
@@ -90,14 +90,14 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield number(
         "Target",
-        "The attainment promised.",
+        "The attainment that is agreed.",
         f"max({_of(objective_metrics.TARGET)})",
         "percentunit",
         decimals=4,
     )
     yield number(
         "Budget left",
-        "Share of the error budget of the period so far; below 0 the promise is missed.",
+        "Share of the error budget of the period so far; below 0 the objective is missed.",
         f"min({_of(objective_metrics.BUDGET_LEFT)})",
         "percentunit",
         bad_below(0),
@@ -121,7 +121,7 @@ def _standing(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield number(
         "Minutes down",
-        "Minutes of the period so far that were judged as down. Only for promises that judge "
+        "Minutes of the period so far that were judged as down. Only for objectives that judge "
         "minutes or slices.",
         # The metric counts seconds.
         f"sum({_of(objective_metrics.VERDICTS, verdict='down')}) / 60",
@@ -158,7 +158,7 @@ def _minutes() -> Iterator[Panel]:
         "Up, or down for at least a second; hover for how many minutes. A cell is five minutes or, "
         "over a longer time, more. What was judged before this Prometheus scraped it is not here: "
         "`tokenpulse sla` has it.",
-        Query(f"topk({_ROWS}, clamp_min({grown}, 0) / 60)", series.promise_legend()),
+        Query(f"topk({_ROWS}, clamp_min({grown}, 0) / 60)", series.objective_legend()),
         "m",
         # In minutes: a second of down time turns the cell red.
         ((None, GOOD), (1 / 60, BAD)),
@@ -197,7 +197,7 @@ def _budget(limits: BoardLimits) -> Iterator[Panel]:
     )
     yield graph(
         "Error budget left over time",
-        "Below 0 the promise is missed.",
+        "Below 0 the objective is missed.",
         (Query(series.worst("min", _of(objective_metrics.BUDGET_LEFT)), "{{objective}}"),),
         "percentunit",
         bad_below(0),
@@ -232,7 +232,7 @@ def _all() -> Iterator[Panel]:
     ]
     left = _of(objective_metrics.BUDGET_LEFT)
     yield listing(
-        "Promises",
+        "Objectives",
         f"The {_SHOWN} with the least error budget. Click a customer to see it alone.",
         labels,
         (
