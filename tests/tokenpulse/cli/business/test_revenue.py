@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import assert_one_line, run
+from tests.support.paths import ROOT
 
 HEAD = "account,segment,from,to,net_usd\n"
 HISTORY = f"""{HEAD}\
@@ -47,6 +48,13 @@ def test_run_rates_movements_and_retention_of_a_file(history: Path) -> None:
     text = run("business", "arr", history, *WINDOWS).stdout
     assert "36,865.00 USD  2026-05-01..2026-06-01, revenue x 365/31" in text
     assert "begins on 2025-01-01" in text
+
+
+def test_the_documented_file_prints_what_is_documented(history: Path) -> None:
+    page = (ROOT / "docs" / "business.md").read_text()
+    history.write_text(page.partition("```csv\n")[2].partition("```")[0])
+    printed = page.partition("prints\n\n```\n")[2].partition("```")[0]
+    assert run("business", "arr", history, *WINDOWS).stdout == printed
 
 
 @pytest.mark.parametrize(
