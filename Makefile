@@ -43,7 +43,10 @@ test: .venv/.dev ## run the tests that need only Python and PyPI, in minutes
 	@$(PYTEST) -n $(JOBS) -m "not stack and not slow" $(ARGS)
 
 test-all: test ## run also slow tests, chaos, and those of other programs (tests/provision.sh)
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target test-slow test-stack
+	@# The output of the slow tests comes at the end, so that it does not mix with that of the others.
+	@log=$$(mktemp); $(MAKE) --no-print-directory test-slow >$$log 2>&1 & slow=$$!; \
+	$(MAKE) --no-print-directory test-stack; stack=$$?; \
+	wait $$slow; slow=$$?; cat $$log; rm $$log; exit $$((stack + slow))
 
 test-slow: .venv/.dev ## run the slow tests that need no other programs, at a low priority
 	@nice -n 5 $(BIN)/python -m pytest -m "slow and not stack" --override-ini timeout=1800 $(ARGS)
