@@ -19,6 +19,9 @@ WITH outputs AS (
            try_cast(m->>'e2e_latency' AS DOUBLE) * 1000 AS duration
     FROM outputs
     WHERE coalesce(r->>'event', 'request.finished') = 'request.finished'
+      -- lines of other gateways have times and tokens of the same names, and other outcomes
+      AND coalesce(r->>'event', r->>'request_parameters', out->>'meta_info',
+                   out->>'e2e_latency') IS NOT NULL
 )
 SELECT line,
        coalesce(m->>'id', r->>'rid') AS request_id,

@@ -86,6 +86,22 @@ def test_rows_without_a_measured_number_fit_no_mapping(tmp_path: Path, row: Any)
     assert guesses(lines(tmp_path / "day.jsonl", row, row)) == []
 
 
+def test_the_log_of_an_unknown_gateway_fits_no_server_whose_fields_have_the_same_names(
+    tmp_path: Path,
+) -> None:
+    """SGLang's mapping once took it, with each failed request as a success."""
+    line = {
+        "id": "a",
+        "timestamp": "2026-11-30T10:00:00Z",
+        "model": "m",
+        "status_code": 500,
+        "latency_ms": 2731,
+        "prompt_tokens": 308,
+        "completion_tokens": 135,
+    }
+    assert guesses(lines(tmp_path / "gateway.jsonl", line, line)) == []
+
+
 def test_many_failures_are_no_fit(tmp_path: Path) -> None:
     rows = [ENVOY, *({"start_time": "x", "gen_ai.request.model": "m"} for _ in range(3))]
     assert guesses(lines(tmp_path / "day.jsonl", *rows)) == []
