@@ -19,13 +19,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from slo.policy.loading import read_document
-from streams.config.validation import findings
+from streams.config.validation import validated
 from streams.config.yaml_file import read_text
 from streams.errors import ConfigError
 
@@ -124,16 +123,20 @@ class PriceRow(_ListPart):
         return self.to or _END
 
     @property
+    def names(self) -> tuple[str | None, ...]:
+        """Return the names that a request must have too; None for any."""
+        return self.provider, self.channel, self.region
+
+    @property
     def conditions(self) -> tuple[object, ...]:
         """Return all that decides to which requests the row applies, without its dates."""
-        names = (self.model, self.provider, self.channel, self.region, self.service_tier)
-        return (*names, self.least_input_tokens, self.hours_utc, self.weekdays)
+        tokens = self.least_input_tokens
+        return (self.model, *self.names, self.service_tier, tokens, self.hours_utc, self.weekdays)
 
     def contains(self, other: "PriceRow") -> bool:
         """Return whether the conditions of another row of the model and tier imply this row's."""
-        mine, theirs = ((row.provider, row.channel, row.region) for row in (self, other))
         return (
-            all(own in (None, its) for own, its in zip(mine, theirs, strict=True))
+            all(own in (None, its) for own, its in zip(self.names, other.names, strict=True))
             and self.least_input_tokens <= other.least_input_tokens
             and self.minutes >= other.minutes
             and set(self.weekdays) >= set(other.weekdays)
@@ -141,12 +144,11 @@ class PriceRow(_ListPart):
 
     def overlaps(self, other: "PriceRow") -> bool:
         """Return whether a request exists to which this and another row of the model apply."""
-        mine, theirs = ((row.provider, row.channel, row.region) for row in (self, other))
         return (
             self.service_tier == other.service_tier
             and all(
                 own is None or its is None or own == its
-                for own, its in zip(mine, theirs, strict=True)
+                for own, its in zip(self.names, other.names, strict=True)
             )
             and max(self.from_, other.from_) < min(self.until, other.until)
             and not self.minutes.isdisjoint(other.minutes)
@@ -212,11 +214,7 @@ def _covers(third: PriceRow, row: PriceRow, other: PriceRow) -> bool:
     return (
         all(
             own in (None, first, second)
-            for own, first, second in (
-                (third.provider, row.provider, other.provider),
-                (third.channel, row.channel, other.channel),
-                (third.region, row.region, other.region),
-            )
+            for own, first, second in zip(third.names, row.names, other.names, strict=True)
         )
         and third.service_tier == row.service_tier
         and third.least_input_tokens <= max(row.least_input_tokens, other.least_input_tokens)
@@ -232,14 +230,8 @@ def load_price_list(path: Path) -> PriceList:
 
 def read_price_list(text: str, origin: str) -> PriceList:
     """Read a price list from its text; `origin` names it in errors. Raises ConfigError."""
-    document = read_document(text, origin)
-    try:
-        found = PriceList.model_validate(document)
-    except ValidationError as error:
-        unknown_key = "no such key here; docs/price-lists.md lists them all"
-        raise ConfigError(
-            "\n".join(findings(error.errors(), origin, unknown_key, document))
-        ) from error
+    unknown_key = "no such key here; docs/price-lists.md lists them all"
+    found = validated(PriceList, read_document(text, origin), origin, unknown_key)
     conflicts = [f"{origin}: {line}" for line in found.conflicts()]
     if conflicts:
         raise ConfigError("\n".join(conflicts))

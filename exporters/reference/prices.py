@@ -26,11 +26,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from slo.policy.loading import read_document
 from slo.policy.targets import Targets
-from streams.config.validation import findings
+from streams.config.validation import validated
 from streams.config.yaml_file import read_text
 from streams.errors import ConfigError
 
@@ -187,14 +187,8 @@ def load_price_book(path_or_name: str) -> PriceBook:
 
 def read_price_book(text: str, origin: str) -> PriceBook:
     """Read a price book from its text; `origin` names it in errors. Raises ConfigError."""
-    document = read_document(text, origin)
-    try:
-        book = PriceBook.model_validate(document)
-    except ValidationError as error:
-        unknown_key = "no such key here; docs/prices.md lists them all"
-        raise ConfigError(
-            "\n".join(findings(error.errors(), origin, unknown_key, document))
-        ) from error
+    unknown_key = "no such key here; docs/prices.md lists them all"
+    book = validated(PriceBook, read_document(text, origin), origin, unknown_key)
     if not book.models and book.default is None:
         raise ConfigError(f"{origin}: models: got none; give at least one, or a default")
     return book

@@ -17,11 +17,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from slo.policy.scope import ScopeFilter
 from slo.policy.units import Percent, Text
-from streams.config.validation import findings, shown
+from streams.config.validation import shown, validated
 from streams.config.yaml_file import parse_document, read_text
 from streams.errors import ConfigError
 from streams.state.measures import SERIES_DIMENSIONS
@@ -94,10 +94,5 @@ def load_status_page(path: Path) -> StatusPage:
     document = parse_document(text, str(path), exact=True)
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: got {shown(document)}; write `title` and `components`")
-    try:
-        return StatusPage.model_validate(document)
-    except ValidationError as error:
-        unknown_key = "no such key here; docs/status.md lists them all"
-        raise ConfigError(
-            "\n".join(findings(error.errors(), str(path), unknown_key, document))
-        ) from error
+    unknown_key = "no such key here; docs/status.md lists them all"
+    return validated(StatusPage, document, str(path), unknown_key)

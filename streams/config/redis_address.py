@@ -63,7 +63,7 @@ def parse_redis_address(url: str) -> RedisAddress:
     scheme, separator, _ = url.partition("://")
     # urlsplit also accepts `redis:host`, without the slashes.
     if not separator or scheme not in _FORMS:
-        # An address that is none at all is told so before its scheme is.
+        # A text that is no address gets that error, not one about its scheme.
         split_address(url, _FIXES["server"])
         raise ValueError(f"not an address of Redis; {_FIXES['server']}")
     kind, encrypted = _FORMS[scheme]

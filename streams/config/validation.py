@@ -5,11 +5,15 @@ Pure.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from streams.errors import ConfigError
+
 Location = Sequence[str | int]
+Model = TypeVar("Model", bound=BaseModel)
 
 UNKNOWN_KIND = "unknown_kind"  # of a finding whose location a caller extended by an absent key
 
@@ -57,6 +61,15 @@ def findings(
         if kind == "extra_forbidden":
             fix = unknown_key if isinstance(unknown_key, str) else unknown_key(location)
         yield ": ".join(part for part in (origin, where, got + fix) if part)
+
+
+def validated(model: type[Model], document: Any, origin: str, unknown_key: str) -> Model:
+    """Return a document as a model. Raises ConfigError with a line for each of the `findings`."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        lines = findings(error.errors(), origin, unknown_key, document)
+        raise ConfigError("\n".join(lines)) from error
 
 
 def _fix(finding: ErrorDetails) -> str:
