@@ -244,7 +244,7 @@ def test_partitions_added_at_run_time_are_counted_from_their_beginning(
         assert set(ends) == {0, 1, 2, 3}
         state.wait_for(ends)
         told = f"{settings.kafka.topic}: has 4 partitions, 2 before: a request that is sent again"
-        wait_until(lambda: told in worker.log, "it is told")
+        wait_until(lambda: told in worker.log, "the line is logged")
         assert worker.stop() == 0
     assert_counted(settings, *parts)
     done = tokenpulse("config", "check", settings=settings)

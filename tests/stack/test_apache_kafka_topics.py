@@ -67,7 +67,7 @@ def test_compaction_by_mistake_is_told_while_the_worker_counts_on(
             f"--bootstrap-server {kafka.bootstrap} --alter --topic {kafka.topic} --add-config "
             "cleanup.policy=delete`"
         )
-        wait_until(lambda: told in worker.log, "it is told")
+        wait_until(lambda: told in worker.log, "the line is logged")
         assert warnings(settings) == [told]
         assert topic_risks(port) == 1
         state_of(settings).wait_for(send(kafka, parts[1]))
@@ -91,7 +91,9 @@ def test_a_retention_shorter_than_the_lag_is_told_before_it_loses_records(
         configure_topic(kafka, {"retention.ms": "3600000"})
         assert "Kafka deletes them" not in worker.log
         configure_topic(kafka, {"retention.ms": "4000"})
-        wait_until(lambda: "Kafka deletes them 0.0 h after they came" in worker.log, "it is told")
+        wait_until(
+            lambda: "Kafka deletes them 0.0 h after they came" in worker.log, "the line is logged"
+        )
         assert f"--alter --topic {kafka.topic} --add-config retention.ms=" in worker.log
         assert any("retention.ms is 4000, less than" in line for line in warnings(settings))
         wait_until(lambda: log_starts(kafka, 1) == {0: end}, "Kafka deletes the records")

@@ -58,12 +58,27 @@ class SentinelProcess(OwnedProcess):
         return redis.Redis(host=HOST, port=self.port, **login)  # type: ignore[arg-type]
 
 
-class WatchedPrimary:
-    """A primary, its replica and three sentinels."""
+class _Processes:
+    """Processes that end together. A context manager."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._stack = ExitStack()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+class WatchedPrimary(_Processes):
+    """A primary, its replica and three sentinels."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
         self.sentinels: list[SentinelProcess] = []
 
     def __enter__(self) -> Self:
@@ -77,14 +92,6 @@ class WatchedPrimary:
             self._stack.callback(sentinel.kill)
             self.sentinels.append(sentinel)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
 
     @property
     def url(self) -> str:
@@ -182,7 +189,7 @@ class GuardedNode(ClusterProcess):
         )
 
 
-class Cluster:
+class Cluster(_Processes):
     """Three primaries, and a replica of each if asked."""
 
     def __init__(
@@ -191,8 +198,8 @@ class Cluster:
         replicas: bool = False,
         make: Callable[[Path], ClusterProcess] = ClusterProcess,
     ) -> None:
-        self._directory, self._replicas, self._make = directory, replicas, make
-        self._stack = ExitStack()
+        super().__init__(directory)
+        self._replicas, self._make = replicas, make
 
     def __enter__(self) -> Self:
         names = ["a", "b", "c", *(["d", "e", "f"] if self._replicas else [])]
@@ -214,14 +221,6 @@ class Cluster:
             lambda: all(node._link() == "up" for node in self.replicas), "the replicas are in step"
         )
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
 
     @staticmethod
     def _knows(node: ClusterProcess, count: int) -> bool:

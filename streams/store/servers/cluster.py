@@ -190,7 +190,7 @@ class ClusterClient(RedisCluster):
         elif isinstance(error, _REDIRECTIONS):
             await asyncio.sleep(_MOVING_S)
         else:
-            # Without an answer the error that led here is told, and the next one asks again.
+            # Without an answer the error that led here is raised, and the next one asks again.
             with contextlib.suppress(RedisClusterException):
                 await self.nodes_manager.initialize()
                 await self._disconnect_former()

@@ -1,4 +1,4 @@
-"""A place that fails is told with the page that the burn-rate alerts will send if it continues."""
+"""The board names a failing place, and the page that the burn-rate alerts will send about it."""
 
 import re
 from collections.abc import Callable, Sequence

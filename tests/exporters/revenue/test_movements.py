@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporters.revenue.history import DaySpan, Revenue, parse_span
 from exporters.revenue.movements import MOVEMENTS, bridge
 from streams.errors import RequestError
-from tests.support.traces import TRACES
+from tests.support.traces import TRACES, needs_traces
 
 GOLDEN = TRACES / "business" / "golden" / "golden.json"
 YEAR_BEFORE = DaySpan(date(2025, 6, 1), date(2025, 7, 1))
@@ -31,7 +31,7 @@ def exact(text: str) -> Fraction:
     return Fraction(text.partition(" ~ ")[0])
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="../shared/data is absent")
+@needs_traces
 def test_a_published_bridge_comes_out_to_the_last_digit() -> None:
     golden = json.loads(GOLDEN.read_text())["2_bridge_30d"]
     history = []

@@ -7,18 +7,15 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
-import pytest
-
 from exporters.pricing.price_list import PriceList
 from exporters.pricing.rating import Cost, RatedRequest, RatedTokens, rate
 from exporters.pricing.request_table import rate_lines
 from exporters.pricing.sources import genai_prices, litellm, models_dev
 from exporters.pricing.sources.entries import ModelEntries, rows_of
-from tests.support.traces import TRACES
+from tests.support.traces import TRACES, needs_traces
 
 BUSINESS = TRACES / "business"
 DAY = date(2026, 11, 30)
-needs_data = pytest.mark.skipif(not BUSINESS.exists(), reason="../shared/data is absent")
 
 
 def listed(*models: ModelEntries) -> PriceList:
@@ -35,7 +32,7 @@ def cost(prices: PriceList, at: str, tokens: int = 1_000_000, **keys: Any) -> De
     return found.total_usd
 
 
-@needs_data
+@needs_traces
 def test_published_costs_of_requests_come_out_to_the_last_digit() -> None:
     """An independent oracle: the costs were computed by the package that publishes the prices."""
     folder = BUSINESS / "genai_prices"
@@ -49,7 +46,7 @@ def test_published_costs_of_requests_come_out_to_the_last_digit() -> None:
             assert getattr(rated.cost, name) == Decimal(line[name]), line
 
 
-@needs_data
+@needs_traces
 def test_every_file_of_the_sources_can_be_read() -> None:
     table = json.loads(
         (BUSINESS / "litellm_prices" / "model_prices_sample.json").read_text(),
